@@ -1,0 +1,1 @@
+"""Algorithm Distillation: window sampler, model, in-context evaluation, reports."""

@@ -1,0 +1,1 @@
+"""Networks, losses and the one supervised training loop: arrays in, arrays out."""

@@ -1,0 +1,1 @@
+"""Reward models: what a trajectory is worth."""
