@@ -126,9 +126,11 @@ def rmax(
         length, batch = trajectory.reward.shape
         rows = jax.tree.map(lambda x: x.reshape(length * batch, *x.shape[2:]), trajectory)
         model, learned = jax.lax.scan(observe, state.model, rows)
-        values = state.params
-        for _ in range(config.sweeps):
-            values = sweep(values, model, config)
+        # A loop and not an unrolled chain: XLA would fuse the sweeps and compute each maximum again
+        # for every pair that leads to it.
+        values = jax.lax.fori_loop(
+            0, config.sweeps, lambda _, values: sweep(values, model, config), state.params
+        )
         metrics = {
             "known_fraction": jnp.mean(model.visits >= visits),
             "new_pairs": jnp.sum(learned, dtype=jnp.int32),
