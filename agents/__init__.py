@@ -4,6 +4,8 @@ from ._types import EVALUATE as EVALUATE
 from ._types import EXPLORE as EXPLORE
 from ._types import Agent as Agent
 from ._types import Trajectory as Trajectory
+from .a2c import A2CConfig as A2CConfig
+from .a2c import a2c as a2c
 from .compiled import CompiledConfig as CompiledConfig
 from .compiled import History as History
 from .compiled import stream_length as stream_length
@@ -15,10 +17,17 @@ from .histories import HistoryReader as HistoryReader
 from .histories import HistoryWriter as HistoryWriter
 from .histories import Manifest as Manifest
 from .histories import split_blocks as split_blocks
+from .ppo import PPOConfig as PPOConfig
+from .ppo import ppo as ppo
 from .q_learning import QLearningConfig as QLearningConfig
 from .q_learning import q_learning as q_learning
+from .registry import ALGORITHMS as ALGORITHMS
+from .registry import Algorithm as Algorithm
+from .registry import make_agent as make_agent
 from .rmax import RMaxConfig as RMaxConfig
 from .rmax import rmax as rmax
 from .streams import Streams as Streams
 from .streams import load_streams as load_streams
 from .transport import open_transport as open_transport
+from .ucb import UCB1Config as UCB1Config
+from .ucb import ucb1 as ucb1
