@@ -1,1 +1,10 @@
 """Networks, losses and the one supervised training loop: arrays in, arrays out."""
+
+from ._checkpoint import CheckpointError as CheckpointError
+from .optimisation import adamw as adamw
+from .optimisation import warmup_cosine as warmup_cosine
+from .training import NonFiniteLossError as NonFiniteLossError
+from .training import TrainConfig as TrainConfig
+from .training import TrainState as TrainState
+from .training import load_params as load_params
+from .training import train as train
