@@ -1,6 +1,8 @@
 """The settings of an Algorithm Distillation experiment: what `limbeck run` can be told."""
 
 import dataclasses
+import typing
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, Union
 
 from ..agents import ALGORITHMS
@@ -138,6 +140,27 @@ class ExperimentConfig:
                 f"source.settings are those of {type(self.source.settings).__name__}, but {self.source.algorithm} "
                 f"takes {settings.__name__}."
             )
+
+
+def from_settings(settings: Mapping[str, Any]) -> ExperimentConfig:
+    """The inverse of `runs.as_settings`. ValueError where they are of another version of Limbeck."""
+    try:
+        algorithm = ALGORITHMS[settings["source"]["algorithm"]][1]
+        return _build(ExperimentConfig, settings, algorithm)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"these settings are not of this version of Limbeck: {error}") from error
+
+
+def _build(cls: type, values: Mapping[str, Any], algorithm: type) -> Any:
+    hints = typing.get_type_hints(cls)
+    built = {}
+    for name, value in values.items():
+        kind = algorithm if cls is SourceConfig and name == "settings" else hints.get(name)
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+            built[name] = _build(kind, value, algorithm)
+        else:
+            built[name] = tuple(value) if isinstance(value, list) else value
+    return cls(**built)
 
 
 def with_seed(config: ExperimentConfig, seed: int) -> ExperimentConfig:

@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import fcntl
 import importlib.metadata
+import io
 import json
 import os
 import pathlib
@@ -19,6 +20,8 @@ import platform
 import re
 from collections.abc import Iterator
 from typing import Any
+
+import numpy as np
 
 
 FORMAT_VERSION = 1
@@ -73,6 +76,13 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
 def write_json(path: pathlib.Path, value: Any) -> None:
     """`write_bytes` of indented JSON."""
     write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def write_array_file(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
+    """`write_bytes` of an npz file."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    write_bytes(path, buffer.getvalue())
 
 
 def run_path(runs_dir: pathlib.Path, name: str) -> pathlib.Path:

@@ -1,0 +1,235 @@
+"""`limbeck run`, and the commands on a run: evaluate, report, compare, export."""
+
+import dataclasses
+import json
+import logging
+import pathlib
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from .. import distillation
+from ..distillation import PRESETS, Evaluation
+from . import experiments, runs, stages
+from ._usage import UsageError, parse
+from .config import ExperimentConfig, from_settings, with_seed
+
+
+RunPath = Annotated[pathlib.Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+RunPaths = Annotated[tuple[pathlib.Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN RUN ...")]
+
+DEFAULT_RUNS_DIR = pathlib.Path("runs")
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """What `limbeck run` takes beside the experiment's settings.
+
+    Attributes:
+      name: of the run; its directory is `runs_dir/name`. The same command again goes on where it stopped.
+      runs_dir: where run directories are.
+      config: the experiment's settings.
+    """
+
+    name: str
+    runs_dir: pathlib.Path
+    config: Annotated[ExperimentConfig, tyro.conf.arg(name="")]
+
+
+def run(arguments: Sequence[str]) -> None:
+    """`limbeck run EXPERIMENT [options]`."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_run_help())
+        return
+    name, *rest = arguments
+    experiment = experiments.load(name)
+    preset = _given(rest, "preset") or "fast"
+    if preset not in PRESETS:
+        raise UsageError(f"there is no preset {preset!r}; known: {', '.join(PRESETS)}")
+    algorithm = _given(rest, "source.algorithm")
+    config = experiment.config(preset, algorithm) if algorithm else experiment.config(preset)
+    options = parse(
+        RunOptions,
+        f"run {name}",
+        rest,
+        default=RunOptions(name, DEFAULT_RUNS_DIR, config),
+        description=experiment.__doc__,
+        config=(tyro.conf.AvoidSubcommands,),
+    )
+    run_experiment(name, options.config, options.runs_dir, options.name)
+
+
+def run_experiment(experiment: str, config: ExperimentConfig, runs_dir: pathlib.Path, name: str) -> pathlib.Path:
+    """Runs what is not done yet of an experiment in `runs_dir/name`, and says what it measured.
+
+    Returns:
+      The run directory.
+
+    Raises:
+      ValueError: a name that leaves `runs_dir`, or a directory that is in use or holds something else.
+      OSError: it cannot be written.
+    """
+    directory = runs.run_path(runs_dir, name)
+    with runs.locked(directory):
+        parent = runs.create_or_open(directory, experiment, runs.as_settings(config))
+        for change in runs.changed_versions(directory):
+            _log.warning("%s was begun with another version: %s", directory, change)
+        for member, member_config in _members(parent):
+            _log.info("%s, seed %s", member.directory, member_config.seed)
+            stages.run_stages(member, member_config)
+        if config.seeds > 1 and parent.done("report") is None:
+            stages.write_report([member for member, _ in _members(parent)], parent, config)
+            parent.mark("report")
+    _show_summary(directory)
+    return directory
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateOptions:
+    """Plays a run's distilled agent in context, weights frozen, and prints what it earned.
+
+    Attributes:
+      run: the run's directory.
+      tasks: those that no history had, or those of training.
+      ids: some of these tasks only.
+      episodes: in one context; the run's own setting by default.
+      seeds: contexts on every task; the run's own setting by default.
+      temperature: of the actions; the run's own setting by default.
+      control: a control that an in-context learner must fail.
+      seed: of the evaluation; the run's own by default, which gives the report's numbers again.
+      json: print JSON.
+    """
+
+    run: RunPath
+    tasks: Literal["held_out", "train"] = "held_out"
+    ids: tuple[int, ...] = ()
+    episodes: int | None = None
+    seeds: int | None = None
+    temperature: float | None = None
+    control: Literal["none", "rewards_zeroed", "context_cleared"] = "none"
+    seed: int | None = None
+    json: bool = False
+
+
+def evaluate(arguments: Sequence[str]) -> None:
+    """`limbeck evaluate RUN [options]`."""
+    options = parse(EvaluateOptions, "evaluate", arguments)
+    parent = runs.open_run(options.run)
+    given = {name: getattr(options, name) for name in ("episodes", "seeds", "temperature")}
+    control = None if options.control == "none" else options.control
+    evaluations = []
+    for member, config in _members(parent):
+        _check_distilled(member)
+        settings = dataclasses.replace(
+            config.evaluation, **{name: value for name, value in given.items() if value is not None}
+        )
+        config = dataclasses.replace(config, evaluation=settings)
+        evaluations.append(
+            stages.play(member, config, options.tasks, control, list(options.ids) or None, options.seed)
+        )
+    _print_evaluation(evaluations, options.json)
+
+
+def report(arguments: Sequence[str]) -> None:
+    """`limbeck report RUN`."""
+
+    def options(run: RunPath) -> pathlib.Path:
+        """Writes a run's report again from what its evaluation left.
+
+        Args:
+          run: the run's directory.
+        """
+        return run
+
+    parent = runs.open_run(parse(options, "report", arguments))
+    with runs.locked(parent.directory):
+        members = _members(parent)
+        stages.write_report([member for member, _ in members], parent, from_settings(parent.settings))
+    _show_summary(parent.directory)
+
+
+def compare(arguments: Sequence[str]) -> None:
+    """`limbeck compare RUN RUN … [--out PATH]`."""
+
+    def options(run: RunPaths, out: pathlib.Path = pathlib.Path("comparison.html")) -> tuple[Any, pathlib.Path]:
+        """Lays the held-out curves of several runs over each other, with their intervals.
+
+        Args:
+          run: the runs' directories.
+          out: the page to write.
+        """
+        return run, out
+
+    directories, out = parse(options, "compare", arguments)
+    for directory in directories:
+        runs.open_run(directory)
+    distillation.compare(list(directories), out)
+    print(out)
+
+
+def export(arguments: Sequence[str]) -> None:
+    """`limbeck export RUN [--out DIRECTORY]`."""
+
+    def options(run: RunPath, out: pathlib.Path | None = None) -> tuple[pathlib.Path, pathlib.Path | None]:
+        """Writes a run's network as safetensors and JSON.
+
+        Args:
+          run: the run's directory.
+          out: a directory; `export` in the run's by default.
+        """
+        return run, out
+
+    directory, out = parse(options, "export", arguments)
+    parent = runs.open_run(directory)
+    if parent.settings["seeds"] > 1:
+        raise ValueError(f"{directory} holds several seeds: export one of {directory}/seed_*")
+    _check_distilled(parent)
+    for path in distillation.export(directory, out or directory / "export"):
+        print(path)
+
+
+def _members(parent: runs.Run) -> list[tuple[runs.Run, ExperimentConfig]]:
+    """The runs of a run directory with their settings: itself, or one for each of several seeds."""
+    config = from_settings(parent.settings)
+    if config.seeds == 1:
+        return [(parent, config)]
+    members = []
+    for seed in range(config.seed, config.seed + config.seeds):
+        one = with_seed(config, seed)
+        directory = parent.directory / f"seed_{seed}"
+        members.append((runs.create_or_open(directory, parent.experiment, runs.as_settings(one)), one))
+    return members
+
+
+def _check_distilled(run: runs.Run) -> None:
+    if run.done("distil") is None:
+        raise ValueError(f"{run.directory} has no distilled network yet: run its command again to finish it")
+
+
+def _run_help() -> str:
+    described = {name: (experiments.load(name).__doc__ or "").strip() for name in experiments.NAMES}
+    width = max(map(len, described))
+    return "\n".join(
+        [
+            "usage: limbeck run EXPERIMENT [--name NAME] [--runs-dir DIRECTORY] [--seeds N] [--settings …]",
+            "",
+            *(f"  {name:<{width}}  {text}" for name, text in described.items()),
+            "",
+            "limbeck run EXPERIMENT --help shows its settings.",
+        ]
+    )
+
+
+def _given(arguments: Sequence[str], flag: str) -> str | None:
+    """The value of a flag that decides what the others begin from."""
+    names = {f"--{flag}", f"--{flag.replace('_', '-')}"}
+    for i, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name in names:
+            if equals:
+                return value
+            return arguments[i + 1] if i + 1 < len(arguments) else None
+    return None

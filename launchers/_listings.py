@@ -1,0 +1,77 @@
+"""`limbeck envs` and `limbeck agents`."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from ._usage import parse
+
+
+def envs(arguments: Sequence[str]) -> None:
+    """`limbeck envs [--json]`."""
+
+    def options(json: bool = False) -> bool:
+        """Lists the environments: what they are, their tasks and their specs.
+
+        Args:
+          json: print JSON.
+        """
+        return json
+
+    as_json = parse(options, "envs", arguments)
+    from ..envs import describe, environment_names
+
+    found = [describe(name) for name in environment_names()]
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    for about in found:
+        tasks = "uncountable" if about["num_tasks"] is None else f"{about['num_tasks']:,}"
+        specs = about["specs"]
+        print(about["name"])
+        print(f"  {about['description']}")
+        print(f"  tasks {tasks}, at most {about['max_steps']} steps an episode")
+        print(f"  observation {_spec(specs['observation'])}, action {_spec(specs['action'])}")
+
+
+def agents(arguments: Sequence[str]) -> None:
+    """`limbeck agents [--json]`."""
+
+    def options(json: bool = False) -> bool:
+        """Lists the source algorithms and their settings.
+
+        Args:
+          json: print JSON.
+        """
+        return json
+
+    as_json = parse(options, "agents", arguments)
+    from ..agents import ALGORITHMS
+
+    found = [
+        {
+            "name": name,
+            "description": algorithm.description,
+            "settings": json.loads(json.dumps(dataclasses.asdict(algorithm.config()))),
+        }
+        for name, algorithm in sorted(ALGORITHMS.items())
+    ]
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    for about in found:
+        print(about["name"])
+        print(f"  {about['description']}")
+        print(f"  {', '.join(f'{name} {value}' for name, value in about['settings'].items())}")
+
+
+def _spec(spec: Any) -> str:
+    if isinstance(spec, dict) and "dtype" not in spec:
+        return "{" + ", ".join(f"{key}: {_spec(value)}" for key, value in spec.items()) + "}"
+    bounds = ""
+    if "num_values" in spec:
+        bounds = f" below {spec['num_values']}"
+    elif "minimum" in spec:
+        bounds = f" from {spec['minimum']} to {spec['maximum']}"
+    return f"{spec['dtype']}{spec['shape']}{bounds}"

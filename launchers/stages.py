@@ -1,0 +1,244 @@
+"""The stages of Algorithm Distillation in a run directory: source, distil, evaluate, report.
+
+Each one is resumable: killed anywhere and called again, it goes on from what is durable and leaves what it
+would have left. Randomness comes from the experiment's seed and from positions (a run's number, an update's
+number, a part's name), never from how often a stage was begun.
+"""
+
+import logging
+import math
+import zlib
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from .. import distillation
+from ..agents import (
+    CompiledConfig,
+    HistoryInfo,
+    HistoryReader,
+    HistoryWriter,
+    Manifest,
+    load_streams,
+    make_agent,
+    open_transport,
+    reference_curve,
+    split_blocks,
+    stream_length,
+    train_groups,
+)
+from ..distillation import Evaluation
+from ..encoders import Progress
+from ..envs import LAST
+from .config import ExperimentConfig
+from .runs import Run, write_array_file
+from .tasks import ExperimentTasks, Tasks, experiment_tasks, first
+
+
+_log = logging.getLogger(__name__)
+
+CONTROLS = ("rewards_zeroed", "context_cleared")
+PARTS = ("train", "held_out", *(f"controls.{control}" for control in CONTROLS))
+REFERENCES = ("random", "optimal", "posterior_sampling")
+
+_DELIVERY_DEADLINE_S = 600.0
+
+
+def run_source(run: Run, config: ExperimentConfig) -> None:
+    """Source agents learn every training task; their histories go to the store, group by group."""
+    tasks = experiment_tasks(config)
+    source = config.source
+    environment = tasks.train.environment
+    compiled = CompiledConfig(num_episodes=source.episodes, streams=source.streams, unroll=source.unroll)
+    manifest = _manifest(config, tasks, stream_length(environment, compiled))
+    agent = make_agent(source.algorithm, environment, **vars(source.settings))
+    runs = source.runs_per_task * len(tasks.train.ids)
+    of_task = np.arange(runs) % len(tasks.train.ids)
+    keys = _keys(config.seed, "source", runs)
+    groups = math.ceil(runs / source.runs_per_group)
+    with HistoryWriter.create_or_open(run.histories, manifest) as writer:
+        whole = {g for g in range(groups) if writer.below_watermark(g, manifest.num_chunks - 1)}
+        wanted = jax.tree.map(lambda x: x[of_task], tasks.train.tasks)
+        histories = train_groups(
+            agent, environment, wanted, keys, compiled, group_size=source.runs_per_group, skip=whole
+        )
+        with (
+            Progress("source", groups, "groups of learning runs") as progress,
+            open_transport(config.transport, writer) as transport,
+        ):
+            progress.start(len(whole), groups)
+            for done, (number, history) in enumerate(histories, start=len(whole) + 1):
+                rows = _by_history(history)._asdict()
+                for group, chunk, block in split_blocks(manifest, rows, manifest.rows(number).start):
+                    if not writer.below_watermark(group, chunk):
+                        transport.send(group, chunk, block())
+                progress.update(done)
+            transport.finish(_DELIVERY_DEADLINE_S)
+        if not writer.complete:
+            raise RuntimeError(f"{run.histories} is not whole although every block was delivered")
+
+
+def run_distil(run: Run, config: ExperimentConfig) -> None:
+    """The network is trained on the histories of training tasks."""
+    reader = HistoryReader(run.histories, experiment_tasks(config).train.environment)
+    streams = load_streams(reader, keep_every=config.keep_every, split="train")
+    distillation.distil(streams, experiment_tasks(config).train.environment, config.model, config.train, run.directory)
+
+
+def run_evaluate(run: Run, config: ExperimentConfig) -> None:
+    """The distilled agent plays training and held-out tasks in context, weights frozen, and both controls."""
+    tasks = experiment_tasks(config)
+    settings = config.evaluation
+    played = settings.train_tasks or len(tasks.held_out.ids)
+    sides = {"train": first(tasks.train, played), "held_out": tasks.held_out}
+    agent = distillation.load(run.directory, temperature=settings.temperature)
+    for part in PARTS:
+        control = part.removeprefix("controls.") if part.startswith("controls.") else None
+
+        def play(part: str = part, control: str | None = control) -> Evaluation:
+            side = sides["held_out" if control else part]
+            with Progress(f"evaluate {part}", settings.episodes, "episodes") as progress:
+                return distillation.evaluate(
+                    agent,
+                    agent.params,
+                    side.environment,
+                    side.tasks,
+                    side.ids,
+                    _key(config.seed, part),
+                    settings.episodes,
+                    settings.seeds,
+                    control=control,
+                    progress=lambda done, total: progress.update(done),
+                )
+
+        _once(run, part, play)
+    for which in REFERENCES:
+        _once(run, f"references.{which}", lambda which=which: _reference(config, tasks.held_out, which))
+    _once(run, "source", lambda: _source_curve(run, config))
+
+
+def run_report(run: Run, config: ExperimentConfig) -> None:
+    """Writes the report of one run."""
+    write_report([run], run, config)
+
+
+def write_report(runs: list[Run], into: Run, config: ExperimentConfig) -> None:
+    """Writes the report of one or more seeds of an experiment into a run directory."""
+    distillation.write_report(
+        into.directory,
+        {part: [read_evaluation(run, part) for run in runs] for part in PARTS},
+        {which: [read_evaluation(run, f"references.{which}") for run in runs] for which in REFERENCES},
+        [read_evaluation(run, "source") for run in runs],
+        into.settings,
+    )
+
+
+STAGES: dict[str, Callable[[Run, ExperimentConfig], None]] = {
+    "source": run_source,
+    "distil": run_distil,
+    "evaluate": run_evaluate,
+    "report": run_report,
+}
+
+
+def run_stages(run: Run, config: ExperimentConfig) -> None:
+    """Runs every stage that is not done yet."""
+    for name, stage in STAGES.items():
+        if run.done(name) is None:
+            stage(run, config)
+            run.mark(name)
+
+
+def read_evaluation(run: Run, part: str) -> Evaluation:
+    """A part of the evaluation as `run_evaluate` left it. ValueError where it did not."""
+    path = run.directory / "evaluation" / f"{part}.npz"
+    if not path.exists():
+        raise ValueError(f"{run.directory} has no evaluation of {part} yet: run its command again to finish it")
+    with np.load(path) as arrays:
+        return Evaluation(**arrays)
+
+
+def _once(run: Run, part: str, play: Callable[[], Evaluation]) -> None:
+    path = run.directory / "evaluation" / f"{part}.npz"
+    if not path.exists():
+        write_array_file(path, play()._asdict())
+
+
+def _manifest(config: ExperimentConfig, tasks: ExperimentTasks, length: int) -> Manifest:
+    source, train = config.source, tasks.train
+    count = len(train.ids)
+    described = [jax.tree.map(lambda x: np.asarray(x)[i], train.tasks) for i in range(count)]
+    infos = [
+        HistoryInfo(
+            task_id=int(train.ids[run % count]) if tasks.countable else -1,
+            task=described[run % count],
+            split="train",
+            algorithm=source.algorithm,
+            run=run,
+            stream=stream,
+            seed=config.seed,
+        )
+        for run in range(count * source.runs_per_task)
+        for stream in range(source.streams)
+    ]
+    return Manifest.for_environment(
+        train.environment,
+        environment_kwargs=config.tasks.arguments,
+        split=tasks.split,
+        length=length,
+        histories=infos,
+        histories_per_chunk=source.runs_per_group * source.streams,
+        steps_per_chunk=min(source.steps_per_chunk, length),
+        settings={"algorithm": source.algorithm, **vars(source.settings), "unroll": source.unroll},
+    )
+
+
+def _by_history(history):
+    """A `History` `[N, streams, T, …]` as rows of the store, `[N * streams, T, …]`."""
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), history)
+
+
+def _reference(config: ExperimentConfig, side: Tasks, which: str) -> Evaluation:
+    seeds = config.evaluation.reference_seeds
+    returns = reference_curve(
+        side.environment, side.tasks, which, config.evaluation.episodes, seeds, _key(config.seed, which)
+    )
+    return Evaluation(np.asarray(returns), side.ids, *_bounds(side))
+
+
+def _bounds(side: Tasks) -> tuple[np.ndarray, np.ndarray]:
+    random, optimal = jax.vmap(side.environment.bounds)(side.tasks)
+    return np.asarray(random, np.float32), np.asarray(optimal, np.float32)
+
+
+def _source_curve(run: Run, config: ExperimentConfig) -> Evaluation:
+    """Mean episode returns of the source's histories, `[task, history, episode]` without unfinished episodes."""
+    train = experiment_tasks(config).train
+    streams = load_streams(HistoryReader(run.histories, train.environment), split="train")
+    returns = episode_returns(streams.reward, streams.step_type)
+    per_task = returns.reshape(-1, len(train.ids), config.source.streams, returns.shape[-1])
+    per_task = np.moveaxis(per_task, 1, 0).reshape(len(train.ids), -1, returns.shape[-1])
+    return Evaluation(per_task, train.ids, *_bounds(train))
+
+
+def episode_returns(reward: np.ndarray, step_type: np.ndarray) -> np.ndarray:
+    """Returns float32 `[H, E]` of the episodes that all of the streams `[H, T]` have finished."""
+    ends = step_type == LAST
+    episode = np.cumsum(ends, axis=1) - ends
+    count = int(ends.sum(axis=1).min())
+    if count == 0:
+        raise ValueError("a stream has no whole episode")
+    flat = np.where(episode < count, episode, count) + (count + 1) * np.arange(len(reward))[:, None]
+    sums = np.bincount(flat.ravel(), reward.ravel(), minlength=(count + 1) * len(reward))
+    return sums.reshape(len(reward), count + 1)[:, :count].astype(np.float32)
+
+
+def _key(seed: int, purpose: str) -> jax.Array:
+    """A key that depends on the seed and what it is for, and on nothing else."""
+    return jax.random.fold_in(jax.random.key(seed), zlib.crc32(purpose.encode()) & 0x7FFFFFFF)
+
+
+def _keys(seed: int, purpose: str, count: int) -> jax.Array:
+    key = _key(seed, purpose)
+    return jax.vmap(lambda i: jax.random.fold_in(key, i))(np.arange(count))
