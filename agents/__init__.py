@@ -13,3 +13,8 @@ from .q_learning import QLearningConfig as QLearningConfig
 from .q_learning import q_learning as q_learning
 from .rmax import RMaxConfig as RMaxConfig
 from .rmax import rmax as rmax
+from .reference import REFERENCES as REFERENCES
+from .reference import optimal_agent as optimal_agent
+from .reference import posterior_sampling as posterior_sampling
+from .reference import random_agent as random_agent
+from .reference import reference_curve as reference_curve

@@ -1,5 +1,10 @@
 """Worlds: pure-JAX environments and host adapters."""
 
+from ._grid import DOWN as DOWN
+from ._grid import LEFT as LEFT
+from ._grid import RIGHT as RIGHT
+from ._grid import STAY as STAY
+from ._grid import UP as UP
 from ._types import FIRST as FIRST
 from ._types import LAST as LAST
 from ._types import MID as MID

@@ -5,7 +5,7 @@ import numpy as np
 
 # (dx, dy) of each action, in the AD paper's order: left, right, up, down, no-op. y grows downwards.
 MOVES = np.array([(-1, 0), (1, 0), (0, -1), (0, 1), (0, 0)], np.int32)
-STAY = 4
+LEFT, RIGHT, UP, DOWN, STAY = range(5)
 
 
 def move_table(size: int) -> np.ndarray:

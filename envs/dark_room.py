@@ -35,6 +35,7 @@ class DarkRoom:
 
     Attributes:
       transitions: int32 [size**2, 5], the cell that each action leads to from each cell.
+      start: the centre cell.
 
     Raises:
       ValueError: for a size without a centre cell, or a horizon below 1.
@@ -48,7 +49,7 @@ class DarkRoom:
         self.name, self.size, self.max_steps, self.once = name, size, max_steps, once
         self.num_tasks = size * size
         self.transitions = move_table(size)
-        self._start = (size * size) // 2
+        self.start = (size * size) // 2
 
     def tasks(self) -> jax.Array:
         return jnp.arange(self.num_tasks, dtype=jnp.int32)
@@ -58,7 +59,7 @@ class DarkRoom:
 
     def reset(self, key: jax.Array, task: jax.Array) -> tuple[DarkRoomState, dm_env.TimeStep]:
         del key, task
-        state = DarkRoomState(jnp.int32(self._start), jnp.bool_(False), jnp.int32(0))
+        state = DarkRoomState(jnp.int32(self.start), jnp.bool_(False), jnp.int32(0))
         return state, restart(self._observe(state.cell))
 
     def step(
@@ -116,5 +117,5 @@ class DarkRoom:
                 after = collected[:, self.transitions]
                 fresh = reduce(np.where(hit, 1 + after, fresh[:, self.transitions]), axis=-1)
                 collected = reduce(after + hit * (not self.once), axis=-1)
-            tables.append(fresh[:, self._start].astype(np.float32))
+            tables.append(fresh[:, self.start].astype(np.float32))
         return tables[0], tables[1]
