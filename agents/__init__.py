@@ -15,6 +15,11 @@ from .ppo import PPOConfig as PPOConfig
 from .ppo import ppo as ppo
 from .q_learning import QLearningConfig as QLearningConfig
 from .q_learning import q_learning as q_learning
+from .reference import REFERENCES as REFERENCES
+from .reference import optimal_agent as optimal_agent
+from .reference import posterior_sampling as posterior_sampling
+from .reference import random_agent as random_agent
+from .reference import reference_curve as reference_curve
 from .registry import ALGORITHMS as ALGORITHMS
 from .registry import Algorithm as Algorithm
 from .registry import make_agent as make_agent

@@ -1,5 +1,10 @@
 """Worlds: pure-JAX environments and host adapters."""
 
+from ._grid import DOWN as DOWN
+from ._grid import LEFT as LEFT
+from ._grid import RIGHT as RIGHT
+from ._grid import STAY as STAY
+from ._grid import UP as UP
 from ._types import FIRST as FIRST
 from ._types import LAST as LAST
 from ._types import MID as MID
@@ -8,5 +13,18 @@ from ._types import restart as restart
 from ._types import transition as transition
 from .autoreset import AutoReset as AutoReset
 from .autoreset import AutoResetState as AutoResetState
+from .bandit import AdversarialBandit as AdversarialBandit
+from .bandit import BanditState as BanditState
 from .dark_room import DarkRoom as DarkRoom
 from .dark_room import DarkRoomState as DarkRoomState
+from .key_to_door import KeyToDoor as KeyToDoor
+from .key_to_door import KeyToDoorState as KeyToDoorState
+from .registry import describe as describe
+from .registry import environment_names as environment_names
+from .registry import make as make
+from .splits import Split as Split
+from .splits import split_of as split_of
+from .splits import split_tasks as split_tasks
+from .tasks import check_task as check_task
+from .tasks import check_task_ids as check_task_ids
+from .tasks import task_at as task_at

@@ -47,6 +47,10 @@ class Environment(Protocol):
         self, key: jax.Array, task: Task, state: State, action: jax.Array
     ) -> tuple[State, dm_env.TimeStep]: ...
 
+    def task_spec(self) -> Any:
+        """The spec of one task; `check_task` holds tasks against it."""
+        ...
+
     def observation_spec(self) -> Any: ...
 
     def action_spec(self) -> specs.DiscreteArray: ...
@@ -56,7 +60,7 @@ class Environment(Protocol):
     def discount_spec(self) -> specs.BoundedArray: ...
 
     def bounds(self, task: Task) -> tuple[jax.Array, jax.Array]:
-        """Exact mean episode returns of (the uniform-random policy, the optimal policy)."""
+        """Exact mean episode returns of (the uniform-random policy, the optimal policy); NaN where unknown."""
         ...
 
     def markov_spec(self) -> Any:
