@@ -27,14 +27,15 @@ class RMaxConfig:
         those visits. 1 is right for deterministic worlds.
       r_max: reward per step that an unknown pair is believed to pay for ever. The true maximum gives the
         paper's guarantee and explores everything that could still be better; less makes the learner
-        settle sooner on what it has found.
+        settle sooner on what it has found. The default suits Dark Room: above 0.5, what stepping off
+        the goal and on again pays, and low enough to stay at a goal once found.
       sweeps: sweeps of value iteration after every update, each over all pairs.
     """
 
-    gamma: float = 0.9
+    gamma: float = 0.95
     known_after: int = 1
-    r_max: float = 1.0
-    sweeps: int = 2
+    r_max: float = 0.6
+    sweeps: int = 1
 
     def __post_init__(self):
         if not 0 <= self.gamma < 1:
@@ -126,9 +127,11 @@ def rmax(
         length, batch = trajectory.reward.shape
         rows = jax.tree.map(lambda x: x.reshape(length * batch, *x.shape[2:]), trajectory)
         model, learned = jax.lax.scan(observe, state.model, rows)
-        values = state.params
-        for _ in range(config.sweeps):
-            values = sweep(values, model, config)
+        # A loop and not an unrolled chain: XLA would fuse the sweeps and compute each maximum again
+        # for every pair that leads to it.
+        values = jax.lax.fori_loop(
+            0, config.sweeps, lambda _, values: sweep(values, model, config), state.params
+        )
         metrics = {
             "known_fraction": jnp.mean(model.visits >= visits),
             "new_pairs": jnp.sum(learned, dtype=jnp.int32),
