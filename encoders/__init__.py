@@ -9,3 +9,11 @@ from .transformer import Cache as Cache
 from .transformer import Transformer as Transformer
 from .transformer import TransformerConfig as TransformerConfig
 from .transformer import empty_cache as empty_cache
+from ._checkpoint import CheckpointError as CheckpointError
+from .optimisation import adamw as adamw
+from .optimisation import warmup_cosine as warmup_cosine
+from .training import NonFiniteLossError as NonFiniteLossError
+from .training import TrainConfig as TrainConfig
+from .training import TrainState as TrainState
+from .training import load_params as load_params
+from .training import train as train
