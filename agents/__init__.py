@@ -36,3 +36,12 @@ from .streams import load_streams as load_streams
 from .transport import open_transport as open_transport
 from .ucb import UCB1Config as UCB1Config
 from .ucb import ucb1 as ucb1
+from .histories import HistoryError as HistoryError
+from .histories import HistoryInfo as HistoryInfo
+from .histories import HistoryReader as HistoryReader
+from .histories import HistoryWriter as HistoryWriter
+from .histories import Manifest as Manifest
+from .histories import split_blocks as split_blocks
+from .streams import Streams as Streams
+from .streams import load_streams as load_streams
+from .transport import open_transport as open_transport

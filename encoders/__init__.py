@@ -1,5 +1,14 @@
 """Networks, losses and the one supervised training loop: arrays in, arrays out."""
 
+from .attention import attention as attention
+from .layers import FeedForward as FeedForward
+from .layers import Norm as Norm
+from .positions import rotary as rotary
+from .transformer import CACHE_AXES as CACHE_AXES
+from .transformer import Cache as Cache
+from .transformer import Transformer as Transformer
+from .transformer import TransformerConfig as TransformerConfig
+from .transformer import empty_cache as empty_cache
 from ._checkpoint import CheckpointError as CheckpointError
 from .optimisation import adamw as adamw
 from .optimisation import warmup_cosine as warmup_cosine

@@ -1,0 +1,271 @@
+"""The one attention: boolean masks, grouped key/value heads, causal windows, memory linear in time.
+
+Masks are boolean and say what *may* be attended to. Scores and their softmax are float32 whatever
+the inputs' type. Three evaluations of the same function are chosen by shape alone:
+
+* dense, for at most `DENSE_LIMIT` queries;
+* banded, for a causal window: blocks of queries against the keys of their band only;
+* blocked, above `DENSE_LIMIT` queries: blocks of queries and keys joined by an online softmax
+  (Milakov & Gimelshein 2018, arXiv 1805.02867; Rabe & Staats 2021, arXiv 2112.05682), recomputed in
+  the backward pass, so that peak memory grows linearly with the number of queries.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+
+
+DENSE_LIMIT = 1024
+_BLOCK = 256
+_MASKED = -1e30
+
+
+def attention(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    *,
+    mask: jax.Array | None = None,
+    causal: bool = False,
+    window: int | None = None,
+    dropout: float = 0.0,
+    dropout_key: jax.Array | None = None,
+) -> jax.Array:
+    """Scaled dot-product attention (Vaswani et al. 2017, section 3.2.1).
+
+    Args:
+      query: `[..., T, H, D]`.
+      key: `[..., S, K, D]`; K divides H, and each key head serves H / K query heads in a row.
+      value: `[..., S, K, D]`.
+      mask: boolean, broadcastable to `[..., T, S]`; True where attention is allowed.
+      causal: query t sees keys up to t. Needs T = S.
+      window: with `causal`, query t sees the `window` keys t - window + 1 … t. None means all.
+      dropout: probability with which an attention weight is dropped.
+      dropout_key: needed when `dropout` is above 0.
+
+    Returns:
+      `[..., T, H, D]` in the query's type. A query that may attend to nothing gets zeros.
+
+    Raises:
+      ValueError: for shapes or options that do not go together.
+    """
+    _check(query, key, value, causal, window, dropout, dropout_key)
+    length = query.shape[-3]
+    if window is not None and window >= length:
+        window = None
+    if mask is None and window is not None and not dropout:
+        # Queries and keys added behind the end are seen by nobody that is kept.
+        pad = [(0, 0)] * (query.ndim - 3) + [(0, -length % _band_block(window)), (0, 0), (0, 0)]
+        band = _banded if length <= 4 * DENSE_LIMIT else _banded_in_turn
+        out = band(jnp.pad(query, pad), jnp.pad(key, pad), jnp.pad(value, pad), window)
+        return jax.lax.slice_in_dim(out, 0, length, axis=query.ndim - 3)
+    if length > DENSE_LIMIT and not dropout:
+        return _blocked(query, key, value, mask, causal, window)
+    return _dense(query, key, value, mask, causal, window, dropout, dropout_key)
+
+
+def attend_to_cache(query: jax.Array, keys: jax.Array, values: jax.Array, valid: jax.Array) -> jax.Array:
+    """Attention of one query to a cache.
+
+    Args:
+      query: `[H, D]`.
+      keys: `[S, K, D]`.
+      values: `[S, K, D]`.
+      valid: boolean `[S]`.
+
+    Returns:
+      `[H, D]`.
+    """
+    return _dense(query[None], keys, values, valid[None], False, None, 0.0, None)[0]
+
+
+def _check(query, key, value, causal, window, dropout, dropout_key):
+    heads, key_heads = query.shape[-2], key.shape[-2]
+    if key.shape != value.shape:
+        raise ValueError(f"Keys {key.shape} and values {value.shape} must have one shape.")
+    if query.shape[-1] != key.shape[-1] or heads % key_heads:
+        raise ValueError(
+            f"Queries {query.shape} and keys {key.shape}: head sizes must be equal and the number of "
+            "key/value heads must divide the number of query heads."
+        )
+    if causal and query.shape[-3] != key.shape[-3]:
+        raise ValueError(f"Causal attention needs as many queries as keys, got {query.shape} and {key.shape}.")
+    if window is not None and (not causal or window < 1):
+        raise ValueError(f"A window must be positive and causal, got window={window}, causal={causal}.")
+    if dropout and dropout_key is None:
+        raise ValueError("Attention dropout needs a key.")
+
+
+def _band_mask(rows: jax.Array, columns: jax.Array, window: int | None) -> jax.Array:
+    """`[T, S]`: column at most the row and, with a window, less than `window` behind it."""
+    behind = rows[:, None] - columns[None, :]
+    return (behind >= 0) if window is None else (behind >= 0) & (behind < window)
+
+
+def _group(query: jax.Array, key_heads: int) -> jax.Array:
+    """`[..., T, H, D]` scaled and split into `[..., K, H / K, T, D]`."""
+    *lead, length, heads, size = query.shape
+    query = (query / math.sqrt(size)).reshape(*lead, length, key_heads, heads // key_heads, size)
+    return jnp.moveaxis(query, -4, -2)
+
+
+def _ungroup(out: jax.Array, dtype) -> jax.Array:
+    """`[..., K, H / K, T, D]` back to `[..., T, H, D]`."""
+    out = jnp.moveaxis(out, -2, -4)
+    return out.reshape(*out.shape[:-3], -1, out.shape[-1]).astype(dtype)
+
+
+def _scores(query: jax.Array, key: jax.Array) -> jax.Array:
+    """`[..., K, G, T, S]` from grouped queries and `[..., S, K, D]`."""
+    return jnp.einsum("...kgtd,...skd->...kgts", query, key, preferred_element_type=jnp.float32)
+
+
+def _weigh(weights: jax.Array, value: jax.Array) -> jax.Array:
+    return jnp.einsum(
+        "...kgts,...skd->...kgtd", weights.astype(value.dtype), value, preferred_element_type=jnp.float32
+    )
+
+
+def _softmax(scores: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """Softmax over the last axis that gives zeros where nothing is allowed."""
+    if mask is None:
+        return jax.nn.softmax(scores, axis=-1)
+    scores = jnp.where(mask, scores, _MASKED)
+    peak = jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True))
+    weights = jnp.where(mask, jnp.exp(scores - peak), 0.0)
+    return weights / jnp.maximum(jnp.sum(weights, axis=-1, keepdims=True), 1e-30)
+
+
+def _dense(query, key, value, mask, causal, window, dropout, dropout_key):
+    if causal:
+        positions = jnp.arange(query.shape[-3])
+        band = _band_mask(positions, positions, window)
+        mask = band if mask is None else mask & band
+    if mask is not None:
+        mask = mask[..., None, None, :, :]
+    weights = _softmax(_scores(_group(query, key.shape[-2]), key), mask)
+    if dropout:
+        kept = jax.random.bernoulli(dropout_key, 1.0 - dropout, weights.shape)
+        weights = jnp.where(kept, weights / (1.0 - dropout), 0.0)
+    return _ungroup(_weigh(weights, value), query.dtype)
+
+
+def _band_block(window: int) -> int:
+    """The query block of a band: a third of the window keeps the masked share of the work near a quarter."""
+    return max(16, 8 * round(window / 24))
+
+
+def _banded(query, key, value, window):
+    """All query blocks at once against the keys of their bands; T is a multiple of the block."""
+    block = _band_block(window)
+    length = query.shape[-3]
+    blocks = length // block
+    before = -(-(window - 1) // block)
+
+    def split(x):
+        return x.reshape(*x.shape[:-3], blocks, block, *x.shape[-2:])
+
+    def bands(x):
+        """`[..., blocks, (before + 1) * block, K, D]`: each block behind its `before` predecessors."""
+        x = split(x)
+        padded = jnp.concatenate([jnp.zeros_like(x[..., :1, :, :, :])] * before + [x], axis=-4)
+        shifted = [jax.lax.slice_in_dim(padded, j, j + blocks, axis=padded.ndim - 4) for j in range(before + 1)]
+        return jnp.concatenate(shifted, axis=-3)
+
+    rows = jnp.arange(block) + before * block
+    columns = jnp.arange((before + 1) * block)
+    exists = columns[None, :] + (jnp.arange(blocks)[:, None] - before) * block >= 0
+    mask = _band_mask(rows, columns, window)[None] & exists[:, None, :]
+    weights = _softmax(_scores(_group(split(query), key.shape[-2]), bands(key)), mask[:, None, None])
+    out = _ungroup(_weigh(weights, bands(value)), query.dtype)
+    return out.reshape(query.shape)
+
+
+def _banded_in_turn(query, key, value, window):
+    """One query block after the other, recomputed in the backward pass: memory linear in T with a small constant."""
+    block = _band_block(window)
+    before = -(-(window - 1) // block) * block
+    pad = [(0, 0)] * (key.ndim - 3) + [(before, 0), (0, 0), (0, 0)]
+    keys, values = jnp.pad(key, pad), jnp.pad(value, pad)
+    rows, columns = jnp.arange(block) + before, jnp.arange(before + block)
+    band = _band_mask(rows, columns, window)
+
+    @jax.checkpoint
+    def one(start):
+        take = functools.partial(jax.lax.dynamic_slice_in_dim, start_index=start, axis=query.ndim - 3)
+        mask = band & (columns[None, :] + start >= before)
+        weights = _softmax(
+            _scores(_group(take(query, slice_size=block), key.shape[-2]), take(keys, slice_size=before + block)), mask
+        )
+        return _ungroup(_weigh(weights, take(values, slice_size=before + block)), query.dtype)
+
+    return _join(jax.lax.map(one, jnp.arange(query.shape[-3] // block) * block), query.shape)
+
+
+def _join(blocks: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """`[blocks, ..., block, H, D]` to `[..., T, H, D]`, cut to T."""
+    joined = jnp.moveaxis(blocks, 0, -4)
+    joined = joined.reshape(*joined.shape[:-4], -1, *joined.shape[-2:])
+    return jax.lax.slice_in_dim(joined, 0, shape[-3], axis=len(shape) - 3)
+
+
+def _blocked(query, key, value, mask, causal, window):
+    """Blocks of queries, and for each the blocks of keys in turn, joined by an online softmax."""
+    queries, keys_length = query.shape[-3], key.shape[-3]
+    key_heads = key.shape[-2]
+    query_blocks, key_blocks = -(-queries // _BLOCK), -(-keys_length // _BLOCK)
+
+    def pad(x, axis, blocks):
+        widths = [(0, 0)] * x.ndim
+        widths[axis] = (0, blocks * _BLOCK - x.shape[axis])
+        return jnp.pad(x, widths)
+
+    padded_query = pad(query, -3, query_blocks)
+    padded_key, padded_value = pad(key, -3, key_blocks), pad(value, -3, key_blocks)
+    if mask is not None:
+        mask = jnp.broadcast_to(mask, (*mask.shape[:-2], queries, keys_length))
+        mask = pad(pad(mask, -2, query_blocks), -1, key_blocks)
+
+    def cut(x, start, axis):
+        return jax.lax.dynamic_slice_in_dim(x, start, _BLOCK, axis=x.ndim + axis)
+
+    @jax.checkpoint
+    def one(query_start):
+        grouped = _group(cut(padded_query, query_start, -3), key_heads)
+        rows = query_start + jnp.arange(_BLOCK)
+
+        @jax.checkpoint
+        def fold(carry, key_start):
+            def visible(carry):
+                total, norm, peak = carry
+                columns = key_start + jnp.arange(_BLOCK)
+                allowed = jnp.broadcast_to(columns[None, :] < keys_length, (_BLOCK, _BLOCK))
+                if causal:
+                    allowed &= _band_mask(rows, columns, window)
+                if mask is not None:
+                    allowed = allowed & cut(cut(mask, query_start, -2), key_start, -1)[..., None, None, :, :]
+                scores = jnp.where(allowed, _scores(grouped, cut(padded_key, key_start, -3)), _MASKED)
+                higher = jnp.maximum(peak, jax.lax.stop_gradient(jnp.max(scores, axis=-1)))
+                weights = jnp.where(allowed, jnp.exp(scores - higher[..., None]), 0.0)
+                shrink = jnp.exp(peak - higher)
+                total = total * shrink[..., None] + _weigh(weights, cut(padded_value, key_start, -3))
+                return total, norm * shrink + jnp.sum(weights, axis=-1), higher
+
+            if not causal:
+                return visible(carry), None
+            reached = key_start <= query_start
+            if window is not None:
+                reached &= key_start + _BLOCK > query_start - window + 1
+            return jax.lax.cond(reached, visible, lambda carry: carry, carry), None
+
+        empty = (
+            jnp.zeros(grouped.shape, jnp.float32),
+            jnp.zeros(grouped.shape[:-1], jnp.float32),
+            jnp.full(grouped.shape[:-1], _MASKED, jnp.float32),
+        )
+        (total, norm, _), _ = jax.lax.scan(fold, empty, jnp.arange(key_blocks) * _BLOCK)
+        return _ungroup(total / jnp.maximum(norm, 1e-30)[..., None], query.dtype)
+
+    return _join(jax.lax.map(one, jnp.arange(query_blocks) * _BLOCK), query.shape)
