@@ -14,7 +14,10 @@ from ._usage import parse
 
 # Extra -> (the modules that it brings, what they give).
 EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
-    "replay": (("reverb", "tensorflow"), "histories and experience through a Reverb server (Python 3.11, Linux)"),
+    "replay": (
+        ("reverb", "tensorflow"),
+        "histories and experience through a Reverb server (Python 3.11, Linux)",
+    ),
     "minari": (("minari",), "histories to and from Minari data sets"),
     "wandb": (("wandb",), "training metrics to Weights & Biases"),
     "cuda": (("jax_cuda12_plugin",), "JAX on NVIDIA GPUs"),
@@ -67,7 +70,9 @@ def doctor(arguments: Sequence[str]) -> None:
     if as_json:
         print(json.dumps(found, indent=2))
         return
-    print(f"limbeck {found['limbeck']} on Python {found['python']}, {found['platform']}, {found['cores']} cores")
+    print(
+        f"limbeck {found['limbeck']} on Python {found['python']}, {found['platform']}, {found['cores']} cores"
+    )
     print("\nPackages")
     for name, version in found["packages"].items():
         print(f"  {name:<18} {version or 'not installed'}")

@@ -31,11 +31,13 @@ class RunOptions:
     Attributes:
       name: of the run; its directory is `runs_dir/name`. The same command again goes on where it stopped.
       runs_dir: where run directories are.
+      wandb: log the training to Weights & Biases too (its extra).
       config: the experiment's settings.
     """
 
     name: str
     runs_dir: pathlib.Path
+    wandb: bool
     config: Annotated[ExperimentConfig, tyro.conf.arg(name="")]
 
 
@@ -55,14 +57,20 @@ def run(arguments: Sequence[str]) -> None:
         RunOptions,
         f"run {name}",
         rest,
-        default=RunOptions(name, DEFAULT_RUNS_DIR, config),
+        default=RunOptions(name, DEFAULT_RUNS_DIR, False, config),
         description=experiment.__doc__,
         config=(tyro.conf.AvoidSubcommands,),
     )
-    run_experiment(name, options.config, options.runs_dir, options.name)
+    run_experiment(name, options.config, options.runs_dir, options.name, options.wandb)
 
 
-def run_experiment(experiment: str, config: ExperimentConfig, runs_dir: pathlib.Path, name: str) -> pathlib.Path:
+def run_experiment(
+    experiment: str,
+    config: ExperimentConfig,
+    runs_dir: pathlib.Path,
+    name: str,
+    wandb: bool = False,
+) -> pathlib.Path:
     """Runs what is not done yet of an experiment in `runs_dir/name`, and says what it measured.
 
     Returns:
@@ -79,9 +87,9 @@ def run_experiment(experiment: str, config: ExperimentConfig, runs_dir: pathlib.
             _log.warning("%s was begun with another version: %s", directory, change)
         for member, member_config in _members(parent):
             _log.info("%s, seed %s", member.directory, member_config.seed)
-            stages.run_stages(member, member_config)
+            stages.run_stages(member, member_config, wandb)
         if config.seeds > 1 and parent.done("report") is None:
-            stages.write_report([member for member, _ in _members(parent)], parent, config)
+            stages.write_report([member for member, _ in _members(parent)], parent)
             parent.mark("report")
     _show_summary(directory)
     return directory
@@ -147,14 +155,16 @@ def report(arguments: Sequence[str]) -> None:
     parent = runs.open_run(parse(options, "report", arguments))
     with runs.locked(parent.directory):
         members = _members(parent)
-        stages.write_report([member for member, _ in members], parent, from_settings(parent.settings))
+        stages.write_report([member for member, _ in members], parent)
     _show_summary(parent.directory)
 
 
 def compare(arguments: Sequence[str]) -> None:
     """`limbeck compare RUN RUN … [--out PATH]`."""
 
-    def options(run: RunPaths, out: pathlib.Path = pathlib.Path("comparison.html")) -> tuple[Any, pathlib.Path]:
+    def options(
+        run: RunPaths, out: pathlib.Path = pathlib.Path("comparison.html")
+    ) -> tuple[Any, pathlib.Path]:
         """Lays the held-out curves of several runs over each other, with their intervals.
 
         Args:
@@ -221,6 +231,48 @@ def _run_help() -> str:
             "limbeck run EXPERIMENT --help shows its settings.",
         ]
     )
+
+
+def _show_summary(directory: pathlib.Path) -> None:
+    """Where the report lies and five lines of what it measured."""
+    report = json.loads((directory / "report.json").read_text())
+    print(f"report: {directory / 'report.html'}")
+    for label, name in (("held-out tasks", "held_out"), ("training tasks", "train")):
+        part = report[name]
+        low, high = part["last_10"]["ci"]
+        print(
+            f"{label}: return {part['last_10']['iqm']:.3f} (95 % interval {low:.3f} to {high:.3f}) of at best "
+            f"{part['optimum']:.3f} over the last 10 episodes, normalised {part['last_10_normalised']['iqm']:.3f}"
+        )
+    print(f"dead held-out tasks: {report['held_out']['dead_tasks']} of {len(report['held_out']['by_task'])}")
+    for control in stages.CONTROLS:
+        part = report["controls"][control]
+        print(f"control, {control.replace('_', ' ')}: normalised {part['last_10_normalised']['iqm']:.3f}")
+
+
+def _print_evaluation(evaluations: list[Evaluation], as_json: bool) -> None:
+    joined = distillation.strata(evaluations)
+    last = joined.returns[..., -10:].mean(axis=-1)
+    estimate = distillation.stratified_bootstrap(last)
+    by_task = {
+        str(task): float(last[joined.task_ids == task].mean())
+        for task in sorted(set(joined.task_ids.tolist()))
+    }
+    if as_json:
+        about = {
+            "episodes": joined.returns.shape[-1],
+            "last_10": {"iqm": float(estimate.value), "ci": [float(estimate.low), float(estimate.high)]},
+            "by_episode": joined.returns.mean(axis=(0, 1)).tolist(),
+            "by_task": by_task,
+        }
+        print(json.dumps(about, indent=2))
+        return
+    print(
+        f"return over the last 10 of {joined.returns.shape[-1]} episodes: IQM {float(estimate.value):.3f}, 95 % "
+        f"interval {float(estimate.low):.3f} to {float(estimate.high):.3f}"
+    )
+    for task, mean in by_task.items():
+        print(f"  task {task}: {mean:.3f}")
 
 
 def _given(arguments: Sequence[str], flag: str) -> str | None:

@@ -168,7 +168,6 @@ def with_seed(config: ExperimentConfig, seed: int) -> ExperimentConfig:
     return dataclasses.replace(config, seed=seed, seeds=1)
 
 
-
 def source_config(algorithm: str, settings: dict[str, dict[str, Any]], **fields: Any) -> SourceConfig:
     """A source whose algorithm has the settings given for it, and its own defaults where there are none.
 

@@ -1,11 +1,11 @@
 """The run directory: one folder that holds all of a run, refuses other settings, and has one owner at a time.
 
-    runs/<name>/
-        config.json      format version, settings, versions of the packages that made it
-        lock             held by the process at work in it
-        stages/          one marker for each stage that is done
-        histories/       the source's learning histories
-        …                what the stages write
+runs/<name>/
+    config.json      format version, settings, versions of the packages that made it
+    lock             held by the process at work in it
+    stages/          one marker for each stage that is done
+    histories/       the source's learning histories
+    …                what the stages write
 """
 
 import contextlib
@@ -111,7 +111,9 @@ def create_or_open(directory: pathlib.Path, experiment: str, settings: dict[str,
     path = directory / "config.json"
     if path.exists():
         run = open_run(directory)
-        differences = _differences({"experiment": run.experiment, **run.settings}, {"experiment": experiment, **settings})
+        differences = _differences(
+            {"experiment": run.experiment, **run.settings}, {"experiment": experiment, **settings}
+        )
         if differences:
             raise ValueError(
                 f"{directory} was made with other settings: {'; '.join(differences)}. "
@@ -119,7 +121,9 @@ def create_or_open(directory: pathlib.Path, experiment: str, settings: dict[str,
             )
         return run
     if directory.exists() and any(entry.name not in ("lock", "stages") for entry in directory.iterdir()):
-        raise ValueError(f"{directory} is not empty and holds no config.json: it is no run; give another --name")
+        raise ValueError(
+            f"{directory} is not empty and holds no config.json: it is no run; give another --name"
+        )
     directory.mkdir(parents=True, exist_ok=True)
     about = {
         "format_version": FORMAT_VERSION,

@@ -5,7 +5,7 @@ would have left. Randomness comes from the experiment's seed and from positions 
 number, a part's name), never from how often a stage was begun.
 """
 
-import logging
+import dataclasses
 import math
 import zlib
 from collections.abc import Callable
@@ -29,14 +29,12 @@ from ..agents import (
     train_groups,
 )
 from ..distillation import Evaluation
-from ..encoders import Progress
-from ..envs import LAST
+from ..encoders import MetricsLogger, Progress
 from .config import ExperimentConfig
+from .returns import episode_returns
 from .runs import Run, write_array_file
-from .tasks import ExperimentTasks, Tasks, experiment_tasks, first
+from .tasks import ExperimentTasks, Tasks, experiment_tasks, first, pick
 
-
-_log = logging.getLogger(__name__)
 
 CONTROLS = ("rewards_zeroed", "context_cleared")
 PARTS = ("train", "held_out", *(f"controls.{control}" for control in CONTROLS))
@@ -79,51 +77,84 @@ def run_source(run: Run, config: ExperimentConfig) -> None:
             raise RuntimeError(f"{run.histories} is not whole although every block was delivered")
 
 
-def run_distil(run: Run, config: ExperimentConfig) -> None:
+def run_distil(run: Run, config: ExperimentConfig, wandb: bool = False) -> None:
     """The network is trained on the histories of training tasks."""
-    reader = HistoryReader(run.histories, experiment_tasks(config).train.environment)
-    streams = load_streams(reader, keep_every=config.keep_every, split="train")
-    distillation.distil(streams, experiment_tasks(config).train.environment, config.model, config.train, run.directory)
+    environment = experiment_tasks(config).train.environment
+    streams = load_streams(
+        HistoryReader(run.histories, environment), keep_every=config.keep_every, split="train"
+    )
+    train = dataclasses.replace(config.train, seed=config.seed)
+    windows = dataclasses.replace(config.window, seed=config.seed)
+    with (
+        Progress("distil: training", train.steps, "updates") as progress,
+        MetricsLogger(run.directory, wandb=wandb, settings=run.settings) as metrics,
+    ):
+        distillation.distil(
+            streams,
+            environment,
+            config.model,
+            windows,
+            train,
+            run.directory / "checkpoints",
+            (progress, metrics),
+        )
 
 
 def run_evaluate(run: Run, config: ExperimentConfig) -> None:
     """The distilled agent plays training and held-out tasks in context, weights frozen, and both controls."""
-    tasks = experiment_tasks(config)
-    settings = config.evaluation
-    played = settings.train_tasks or len(tasks.held_out.ids)
-    sides = {"train": first(tasks.train, played), "held_out": tasks.held_out}
-    agent = distillation.load(run.directory, temperature=settings.temperature)
     for part in PARTS:
-        control = part.removeprefix("controls.") if part.startswith("controls.") else None
-
-        def play(part: str = part, control: str | None = control) -> Evaluation:
-            side = sides["held_out" if control else part]
-            with Progress(f"evaluate {part}", settings.episodes, "episodes") as progress:
-                return distillation.evaluate(
-                    agent,
-                    agent.params,
-                    side.environment,
-                    side.tasks,
-                    side.ids,
-                    _key(config.seed, part),
-                    settings.episodes,
-                    settings.seeds,
-                    control=control,
-                    progress=lambda done, total: progress.update(done),
-                )
-
-        _once(run, part, play)
+        side, control = ("held_out", part.removeprefix("controls.")) if "." in part else (part, None)
+        _once(run, part, lambda side=side, control=control: play(run, config, side, control))
+    held_out = experiment_tasks(config).held_out
     for which in REFERENCES:
-        _once(run, f"references.{which}", lambda which=which: _reference(config, tasks.held_out, which))
+        _once(run, f"references.{which}", lambda which=which: _reference(config, held_out, which))
     _once(run, "source", lambda: _source_curve(run, config))
 
 
-def run_report(run: Run, config: ExperimentConfig) -> None:
-    """Writes the report of one run."""
-    write_report([run], run, config)
+def play(
+    run: Run,
+    config: ExperimentConfig,
+    side: str,
+    control: str | None = None,
+    ids: list[int] | None = None,
+    seed: int | None = None,
+) -> Evaluation:
+    """Plays a run's distilled agent in context.
+
+    Args:
+      run: its directory.
+      config: its settings; those of `evaluation` are the ones that matter.
+      side: "train" or "held_out".
+      control: as `limbeck.distillation.evaluate`.
+      ids: some of that side's tasks only.
+      seed: of the play; the experiment's by default.
+
+    Raises:
+      ValueError: for a task that is not on that side.
+    """
+    settings = config.evaluation
+    tasks = getattr(experiment_tasks(config), side)
+    if ids is None and side == "train":
+        tasks = first(tasks, settings.train_tasks or config.tasks.held_out)
+    tasks = pick(tasks, ids)
+    distilled = distillation.load(run.directory, temperature=settings.temperature)
+    label = f"playing {side} tasks" + (f", {control.replace('_', ' ')}" if control else "")
+    with Progress(label, settings.episodes, "episodes") as progress:
+        return distillation.evaluate(
+            distilled.agent,
+            distilled.params,
+            tasks.environment,
+            tasks.tasks,
+            tasks.ids,
+            _key(config.seed if seed is None else seed, control or side),
+            settings.episodes,
+            settings.seeds,
+            control=control,
+            progress=lambda done, total: progress.update(done),
+        )
 
 
-def write_report(runs: list[Run], into: Run, config: ExperimentConfig) -> None:
+def write_report(runs: list[Run], into: Run) -> None:
     """Writes the report of one or more seeds of an experiment into a run directory."""
     distillation.write_report(
         into.directory,
@@ -134,19 +165,26 @@ def write_report(runs: list[Run], into: Run, config: ExperimentConfig) -> None:
     )
 
 
-STAGES: dict[str, Callable[[Run, ExperimentConfig], None]] = {
-    "source": run_source,
-    "distil": run_distil,
-    "evaluate": run_evaluate,
-    "report": run_report,
-}
+STAGES = ("source", "distil", "evaluate", "report")
 
 
-def run_stages(run: Run, config: ExperimentConfig) -> None:
-    """Runs every stage that is not done yet."""
-    for name, stage in STAGES.items():
+def run_stages(run: Run, config: ExperimentConfig, wandb: bool = False) -> None:
+    """Runs every stage that is not done yet.
+
+    Args:
+      run: its directory, locked by the caller.
+      config: the settings of one seed.
+      wandb: log training to W&B too.
+    """
+    stages: dict[str, Callable[[], None]] = {
+        "source": lambda: run_source(run, config),
+        "distil": lambda: run_distil(run, config, wandb),
+        "evaluate": lambda: run_evaluate(run, config),
+        "report": lambda: write_report([run], run),
+    }
+    for name in STAGES:
         if run.done(name) is None:
-            stage(run, config)
+            stages[name]()
             run.mark(name)
 
 
@@ -154,7 +192,9 @@ def read_evaluation(run: Run, part: str) -> Evaluation:
     """A part of the evaluation as `run_evaluate` left it. ValueError where it did not."""
     path = run.directory / "evaluation" / f"{part}.npz"
     if not path.exists():
-        raise ValueError(f"{run.directory} has no evaluation of {part} yet: run its command again to finish it")
+        raise ValueError(
+            f"{run.directory} has no evaluation of {part} yet: run its command again to finish it"
+        )
     with np.load(path) as arrays:
         return Evaluation(**arrays)
 
@@ -168,7 +208,7 @@ def _once(run: Run, part: str, play: Callable[[], Evaluation]) -> None:
 def _manifest(config: ExperimentConfig, tasks: ExperimentTasks, length: int) -> Manifest:
     source, train = config.source, tasks.train
     count = len(train.ids)
-    described = [jax.tree.map(lambda x: np.asarray(x)[i], train.tasks) for i in range(count)]
+    described = [jax.tree.map(lambda x, i=i: np.asarray(x)[i], train.tasks) for i in range(count)]
     infos = [
         HistoryInfo(
             task_id=int(train.ids[run % count]) if tasks.countable else -1,
@@ -220,18 +260,6 @@ def _source_curve(run: Run, config: ExperimentConfig) -> Evaluation:
     per_task = returns.reshape(-1, len(train.ids), config.source.streams, returns.shape[-1])
     per_task = np.moveaxis(per_task, 1, 0).reshape(len(train.ids), -1, returns.shape[-1])
     return Evaluation(per_task, train.ids, *_bounds(train))
-
-
-def episode_returns(reward: np.ndarray, step_type: np.ndarray) -> np.ndarray:
-    """Returns float32 `[H, E]` of the episodes that all of the streams `[H, T]` have finished."""
-    ends = step_type == LAST
-    episode = np.cumsum(ends, axis=1) - ends
-    count = int(ends.sum(axis=1).min())
-    if count == 0:
-        raise ValueError("a stream has no whole episode")
-    flat = np.where(episode < count, episode, count) + (count + 1) * np.arange(len(reward))[:, None]
-    sums = np.bincount(flat.ravel(), reward.ravel(), minlength=(count + 1) * len(reward))
-    return sums.reshape(len(reward), count + 1)[:, :count].astype(np.float32)
 
 
 def _key(seed: int, purpose: str) -> jax.Array:

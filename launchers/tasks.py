@@ -45,7 +45,9 @@ def experiment_tasks(config: ExperimentConfig) -> ExperimentTasks:
     other = make(config.environment, **{**config.tasks.arguments, **config.tasks.held_out_arguments})
     if environment.num_tasks is None:
         if config.tasks.train is None:
-            raise ValueError(f"The tasks of {environment.name} cannot be counted: set tasks.train to how many to draw.")
+            raise ValueError(
+                f"The tasks of {environment.name} cannot be counted: set tasks.train to how many to draw."
+            )
         train = _drawn(environment, config.tasks.train, jax.random.key(config.seed))
         # Where both sides are drawn from one distribution this key keeps them apart.
         held_out = _drawn(other, config.tasks.held_out, jax.random.fold_in(jax.random.key(config.seed), 1))
@@ -83,4 +85,6 @@ def _by_id(environment: Environment, ids: tuple[int, ...]) -> Tasks:
 
 
 def _drawn(environment: Environment, count: int, key: jax.Array) -> Tasks:
-    return Tasks(environment, np.arange(count), jax.vmap(environment.sample_task)(jax.random.split(key, count)))
+    return Tasks(
+        environment, np.arange(count), jax.vmap(environment.sample_task)(jax.random.split(key, count))
+    )
