@@ -89,7 +89,7 @@ def doctor(arguments: Sequence[str]) -> None:
 
 def examine() -> dict[str, Any]:
     """What `limbeck doctor --json` prints."""
-    from .. import __version__
+    from .. import __version__  # pyright: ignore[reportMissingImports] (as in command_line.py)
 
     extras = {
         name: {"installed": all(map(_installed, modules)), "gives": gives}

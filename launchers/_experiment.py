@@ -5,15 +5,15 @@ import json
 import logging
 import pathlib
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import tyro
 
 from .. import distillation
-from ..distillation import PRESETS, Evaluation
+from ..distillation import Evaluation
 from . import experiments, runs, stages
 from ._usage import UsageError, parse
-from .config import ExperimentConfig, from_settings, with_seed
+from .config import ExperimentConfig, Preset, from_settings, with_seed
 
 
 RunPath = Annotated[pathlib.Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -49,8 +49,8 @@ def run(arguments: Sequence[str]) -> None:
     name, *rest = arguments
     experiment = experiments.load(name)
     preset = _given(rest, "preset") or "fast"
-    if preset not in PRESETS:
-        raise UsageError(f"there is no preset {preset!r}; known: {', '.join(PRESETS)}")
+    if preset not in get_args(Preset):
+        raise UsageError(f"there is no preset {preset!r}; known: {', '.join(get_args(Preset))}")
     algorithm = _given(rest, "source.algorithm")
     config = experiment.config(preset, algorithm) if algorithm else experiment.config(preset)
     options = parse(
@@ -81,6 +81,7 @@ def run_experiment(
       OSError: it cannot be written.
     """
     directory = runs.run_path(runs_dir, name)
+    stages.check(config)
     with runs.locked(directory):
         parent = runs.create_or_open(directory, experiment, runs.as_settings(config))
         for change in runs.changed_versions(directory):
@@ -89,7 +90,7 @@ def run_experiment(
             _log.info("%s, seed %s", member.directory, member_config.seed)
             stages.run_stages(member, member_config, wandb)
         if config.seeds > 1 and parent.done("report") is None:
-            stages.write_report([member for member, _ in _members(parent)], parent)
+            stages.write_report([member for member, _ in _members(parent)], parent, config)
             parent.mark("report")
     _show_summary(directory)
     return directory
@@ -155,7 +156,7 @@ def report(arguments: Sequence[str]) -> None:
     parent = runs.open_run(parse(options, "report", arguments))
     with runs.locked(parent.directory):
         members = _members(parent)
-        stages.write_report([member for member, _ in members], parent)
+        stages.write_report([member for member, _ in members], parent, from_settings(parent.settings))
     _show_summary(parent.directory)
 
 
@@ -197,8 +198,9 @@ def export(arguments: Sequence[str]) -> None:
     if parent.settings["seeds"] > 1:
         raise ValueError(f"{directory} holds several seeds: export one of {directory}/seed_*")
     _check_distilled(parent)
-    for path in distillation.export(directory, out or directory / "export"):
-        print(path)
+    out = out or directory / "export"
+    distillation.export(directory, out)
+    print(out)
 
 
 def _members(parent: runs.Run) -> list[tuple[runs.Run, ExperimentConfig]]:
@@ -235,19 +237,9 @@ def _run_help() -> str:
 
 def _show_summary(directory: pathlib.Path) -> None:
     """Where the report lies and five lines of what it measured."""
-    report = json.loads((directory / "report.json").read_text())
     print(f"report: {directory / 'report.html'}")
-    for label, name in (("held-out tasks", "held_out"), ("training tasks", "train")):
-        part = report[name]
-        low, high = part["last_10"]["ci"]
-        print(
-            f"{label}: return {part['last_10']['iqm']:.3f} (95 % interval {low:.3f} to {high:.3f}) of at best "
-            f"{part['optimum']:.3f} over the last 10 episodes, normalised {part['last_10_normalised']['iqm']:.3f}"
-        )
-    print(f"dead held-out tasks: {report['held_out']['dead_tasks']} of {len(report['held_out']['by_task'])}")
-    for control in stages.CONTROLS:
-        part = report["controls"][control]
-        print(f"control, {control.replace('_', ' ')}: normalised {part['last_10_normalised']['iqm']:.3f}")
+    for line in distillation.summary_lines(json.loads((directory / "report.json").read_text())):
+        print(f"  {line}")
 
 
 def _print_evaluation(evaluations: list[Evaluation], as_json: bool) -> None:

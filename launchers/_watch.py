@@ -169,7 +169,7 @@ def _is_grid(spec: Any) -> bool:
 def _draw_grid(
     canvas: ImageDraw.ImageDraw, left: int, top: int, episode: Episode, now: int, environment: Any
 ) -> None:
-    """A room from above: the trail, the cells that have paid so far in the episode, the agent."""
+    """A room from above: the trail, the cells that will pay (outlined) and have paid (filled), the agent."""
     low = np.broadcast_to(environment.observation_spec().minimum, (2,))
     sizes = np.broadcast_to(environment.observation_spec().maximum, (2,)) - low + 1
     cell = _PANEL // int(sizes.max())
@@ -183,6 +183,9 @@ def _draw_grid(
             canvas.rectangle(box(low + np.array([x, y])), outline=_FAINT)
     for position in episode.observation[: now + 1]:
         canvas.rectangle(box(position, 1), fill=_TRAIL)
+    paid = episode.observation[1:][episode.reward > 0]
+    for position in paid:
+        canvas.rectangle(box(position, 1), outline=_GOAL, width=2)
     for position in episode.observation[1 : now + 1][episode.reward[:now] > 0]:
         canvas.rectangle(box(position, 1), fill=_GOAL)
     canvas.ellipse(box(episode.observation[now], max(cell // 5, 2)), fill=_AGENT)

@@ -58,7 +58,8 @@ def _dispatch(arguments: list[str]) -> int:
         print(_help())
         return 0
     if arguments[0] in ("--version", "version"):
-        from .. import __version__
+        # The root package is a folder beside this one in a clone, where no type checker looks for it.
+        from .. import __version__  # pyright: ignore[reportMissingImports]
 
         print(f"limbeck {__version__}")
         return 0

@@ -16,6 +16,9 @@ else:
     Settings = Union[tuple(entry[1] for entry in ALGORITHMS.values())]  # noqa: UP007 (made at run time)
 
 
+Preset = Literal["fast", "paper"]
+
+
 @dataclasses.dataclass(frozen=True)
 class TasksConfig:
     """Which tasks the source learns and which ones nothing may learn from.
@@ -69,6 +72,8 @@ class EvaluationConfig:
       seeds: contexts played on every task.
       train_tasks: training tasks that are played; None plays as many as are held out.
       reference_seeds: runs of the reference agents on every task.
+      windows: further summaries over episodes, first and last, counted from 1; those beyond `episodes` are
+        left out.
       temperature: of the actions; 1 plays the distribution that the source is imitated by.
     """
 
@@ -76,6 +81,7 @@ class EvaluationConfig:
     seeds: int = 20
     train_tasks: int | None = None
     reference_seeds: int = 50
+    windows: tuple[tuple[int, int], ...] = ((36, 45),)
     temperature: float = 1.0
 
 
@@ -99,7 +105,7 @@ class ExperimentConfig:
       seeds: how many experiments, with the seeds `seed`, `seed` + 1, ….
     """
 
-    preset: Literal["fast", "paper"]
+    preset: Preset
     environment: str
     tasks: TasksConfig
     source: SourceConfig
@@ -159,8 +165,12 @@ def _build(cls: type, values: Mapping[str, Any], algorithm: type) -> Any:
         if isinstance(kind, type) and dataclasses.is_dataclass(kind):
             built[name] = _build(kind, value, algorithm)
         else:
-            built[name] = tuple(value) if isinstance(value, list) else value
+            built[name] = _tuples(value)
     return cls(**built)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def with_seed(config: ExperimentConfig, seed: int) -> ExperimentConfig:

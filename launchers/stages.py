@@ -9,6 +9,7 @@ import dataclasses
 import math
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -28,7 +29,7 @@ from ..agents import (
     stream_length,
     train_groups,
 )
-from ..distillation import Evaluation
+from ..distillation import CONTROLS, Control, Evaluation
 from ..encoders import MetricsLogger, Progress
 from .config import ExperimentConfig
 from .returns import episode_returns
@@ -36,11 +37,37 @@ from .runs import Run, write_array_file
 from .tasks import ExperimentTasks, Tasks, experiment_tasks, first, pick
 
 
-CONTROLS = ("rewards_zeroed", "context_cleared")
-PARTS = ("train", "held_out", *(f"controls.{control}" for control in CONTROLS))
-REFERENCES = ("random", "optimal", "posterior_sampling")
+SIDES = ("train", "held_out")
+# Part of the evaluation -> the side that is played, the control that it is played under.
+PARTS: dict[str, tuple[str, Control | None]] = {
+    **{side: (side, None) for side in SIDES},
+    **{f"controls.{control}": ("held_out", control) for control in CONTROLS},
+}
 
 _DELIVERY_DEADLINE_S = 600.0
+
+
+def check(config: ExperimentConfig) -> None:
+    """Finds what cannot work before anything is written.
+
+    Raises:
+      ValueError: unknown names or settings, too few tasks, or sequences longer than the histories.
+    """
+    environment = experiment_tasks(config).train.environment
+    source = config.source
+    compiled = CompiledConfig(num_episodes=source.episodes, streams=source.streams, unroll=source.unroll)
+    length = stream_length(environment, compiled)
+    make_agent(source.algorithm, environment, **vars(source.settings))
+    kept = length // config.keep_every
+    if config.window.length is not None and config.window.length > kept:
+        raise ValueError(
+            f"window.length is {config.window.length} steps, but the histories have {source.episodes} episodes of at "
+            f"most {environment.max_steps} steps, of which 1 in {config.keep_every} is kept: {kept} steps"
+        )
+    if source.episodes < config.keep_every:
+        raise ValueError(
+            f"keep_every is {config.keep_every}, but the histories have {source.episodes} episodes"
+        )
 
 
 def run_source(run: Run, config: ExperimentConfig) -> None:
@@ -62,8 +89,8 @@ def run_source(run: Run, config: ExperimentConfig) -> None:
             agent, environment, wanted, keys, compiled, group_size=source.runs_per_group, skip=whole
         )
         with (
-            Progress("source", groups, "groups of learning runs") as progress,
             open_transport(config.transport, writer) as transport,
+            Progress("source", groups, "groups of learning runs") as progress,
         ):
             progress.start(len(whole), groups)
             for done, (number, history) in enumerate(histories, start=len(whole) + 1):
@@ -102,20 +129,18 @@ def run_distil(run: Run, config: ExperimentConfig, wandb: bool = False) -> None:
 
 def run_evaluate(run: Run, config: ExperimentConfig) -> None:
     """The distilled agent plays training and held-out tasks in context, weights frozen, and both controls."""
-    for part in PARTS:
-        side, control = ("held_out", part.removeprefix("controls.")) if "." in part else (part, None)
+    for part, (side, control) in PARTS.items():
         _once(run, part, lambda side=side, control=control: play(run, config, side, control))
-    held_out = experiment_tasks(config).held_out
-    for which in REFERENCES:
-        _once(run, f"references.{which}", lambda which=which: _reference(config, held_out, which))
-    _once(run, "source", lambda: _source_curve(run, config))
+    for side in SIDES:
+        _once(run, f"posterior_sampling.{side}", lambda side=side: _posterior_sampling(config, side))
+    _once(run, "source", lambda: _source_returns(run, config))
 
 
 def play(
     run: Run,
     config: ExperimentConfig,
     side: str,
-    control: str | None = None,
+    control: Control | None = None,
     ids: list[int] | None = None,
     seed: int | None = None,
 ) -> Evaluation:
@@ -133,10 +158,7 @@ def play(
       ValueError: for a task that is not on that side.
     """
     settings = config.evaluation
-    tasks = getattr(experiment_tasks(config), side)
-    if ids is None and side == "train":
-        tasks = first(tasks, settings.train_tasks or config.tasks.held_out)
-    tasks = pick(tasks, ids)
+    tasks = _played(config, side) if ids is None else pick(getattr(experiment_tasks(config), side), ids)
     distilled = distillation.load(run.directory, temperature=settings.temperature)
     label = f"playing {side} tasks" + (f", {control.replace('_', ' ')}" if control else "")
     with Progress(label, settings.episodes, "episodes") as progress:
@@ -154,14 +176,25 @@ def play(
         )
 
 
-def write_report(runs: list[Run], into: Run) -> None:
+def write_report(runs: list[Run], into: Run, config: ExperimentConfig) -> None:
     """Writes the report of one or more seeds of an experiment into a run directory."""
+
+    def posterior_sampling(side: str) -> np.ndarray:
+        returns = [read_evaluation(run, f"posterior_sampling.{side}").returns for run in runs]
+        # Every seed has tasks of its own: only of one seed are there curves by task.
+        return returns[0] if len(returns) == 1 else np.mean(returns, axis=(0, 1, 2))
+
+    environment = experiment_tasks(config).train.environment
+    windows = [(begin, end) for begin, end in config.evaluation.windows if end <= config.evaluation.episodes]
     distillation.write_report(
         into.directory,
         {part: [read_evaluation(run, part) for run in runs] for part in PARTS},
-        {which: [read_evaluation(run, f"references.{which}") for run in runs] for which in REFERENCES},
-        [read_evaluation(run, "source") for run in runs],
+        {"posterior_sampling": {side: posterior_sampling(side) for side in SIDES}},
+        np.mean([read_evaluation(run, "source").returns.mean(axis=(0, 1)) for run in runs], axis=0),
         into.settings,
+        windows=windows,
+        grid=_grid(environment),
+        title=f"{into.experiment}: {into.directory.name}",
     )
 
 
@@ -180,7 +213,7 @@ def run_stages(run: Run, config: ExperimentConfig, wandb: bool = False) -> None:
         "source": lambda: run_source(run, config),
         "distil": lambda: run_distil(run, config, wandb),
         "evaluate": lambda: run_evaluate(run, config),
-        "report": lambda: write_report([run], run),
+        "report": lambda: write_report([run], run, config),
     }
     for name in STAGES:
         if run.done(name) is None:
@@ -239,27 +272,48 @@ def _by_history(history):
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), history)
 
 
-def _reference(config: ExperimentConfig, side: Tasks, which: str) -> Evaluation:
-    seeds = config.evaluation.reference_seeds
-    returns = reference_curve(
-        side.environment, side.tasks, which, config.evaluation.episodes, seeds, _key(config.seed, which)
+def _played(config: ExperimentConfig, side: str) -> Tasks:
+    """The tasks of a side that are evaluated: all held-out ones, and as many training ones as the settings say."""
+    tasks = getattr(experiment_tasks(config), side)
+    return (
+        tasks if side == "held_out" else first(tasks, config.evaluation.train_tasks or config.tasks.held_out)
     )
-    return Evaluation(np.asarray(returns), side.ids, *_bounds(side))
 
 
-def _bounds(side: Tasks) -> tuple[np.ndarray, np.ndarray]:
-    random, optimal = jax.vmap(side.environment.bounds)(side.tasks)
+def _posterior_sampling(config: ExperimentConfig, side: str) -> Evaluation:
+    tasks, settings = _played(config, side), config.evaluation
+    key = _key(config.seed, f"posterior sampling, {side}")
+    returns = reference_curve(
+        tasks.environment, tasks.tasks, "posterior_sampling", settings.episodes, settings.reference_seeds, key
+    )
+    return Evaluation(np.asarray(returns), tasks.ids, *_bounds(tasks))
+
+
+def _bounds(tasks: Tasks) -> tuple[np.ndarray, np.ndarray]:
+    random, optimal = jax.vmap(tasks.environment.bounds)(tasks.tasks)
     return np.asarray(random, np.float32), np.asarray(optimal, np.float32)
 
 
-def _source_curve(run: Run, config: ExperimentConfig) -> Evaluation:
-    """Mean episode returns of the source's histories, `[task, history, episode]` without unfinished episodes."""
-    train = experiment_tasks(config).train
-    streams = load_streams(HistoryReader(run.histories, train.environment), split="train")
-    returns = episode_returns(streams.reward, streams.step_type)
-    per_task = returns.reshape(-1, len(train.ids), config.source.streams, returns.shape[-1])
-    per_task = np.moveaxis(per_task, 1, 0).reshape(len(train.ids), -1, returns.shape[-1])
-    return Evaluation(per_task, train.ids, *_bounds(train))
+def _source_returns(run: Run, config: ExperimentConfig) -> Evaluation:
+    """What the source itself earned on the training tasks that are evaluated, `[task, history, episode]`."""
+    train, played = experiment_tasks(config).train, _played(config, "train")
+    reader = HistoryReader(run.histories, train.environment)
+    streams, count = config.source.streams, len(train.ids)
+    places = [
+        [history for history, info in enumerate(reader.manifest.histories) if info.run % count == task]
+        for task in range(len(played.ids))
+    ]
+    loaded = load_streams(reader, split="train", histories=[history for task in places for history in task])
+    returns = episode_returns(loaded.reward, loaded.step_type)
+    shape = (len(played.ids), config.source.runs_per_task * streams, returns.shape[-1])
+    return Evaluation(returns.reshape(shape), played.ids, *_bounds(played))
+
+
+def _grid(environment: Any) -> int | None:
+    """The side of the room whose cells are the tasks, or None."""
+    side = math.isqrt(environment.num_tasks or 0)
+    shape = getattr(environment.task_spec(), "shape", None)
+    return side if side * side == environment.num_tasks and shape == () else None
 
 
 def _key(seed: int, purpose: str) -> jax.Array:

@@ -4,10 +4,10 @@ import dataclasses
 
 from ...distillation import PRESETS, WindowConfig
 from ...encoders import TrainConfig
-from ..config import EvaluationConfig, ExperimentConfig, TasksConfig, source_config
+from ..config import EvaluationConfig, ExperimentConfig, Preset, TasksConfig, source_config
 
 
-def config(preset: str = "fast", algorithm: str = "ucb1") -> ExperimentConfig:
+def config(preset: Preset = "fast", algorithm: str = "ucb1") -> ExperimentConfig:
     """The experiment under a preset. One episode of 100 trials is all there is of a history."""
     return ExperimentConfig(
         preset=preset,

@@ -4,7 +4,7 @@ import dataclasses
 
 from ...distillation import PRESETS, WindowConfig
 from ...encoders import TrainConfig
-from ..config import EvaluationConfig, ExperimentConfig, TasksConfig, source_config
+from ..config import EvaluationConfig, ExperimentConfig, Preset, TasksConfig, source_config
 
 
 # An episode has 50 steps: the context holds eight of them.
@@ -16,7 +16,7 @@ SETTINGS = {
 }
 
 
-def config(preset: str = "fast", algorithm: str = "q_learning") -> ExperimentConfig:
+def config(preset: Preset = "fast", algorithm: str = "q_learning") -> ExperimentConfig:
     """The experiment under a preset, with the settings that suit the source algorithm."""
     return ExperimentConfig(
         preset=preset,

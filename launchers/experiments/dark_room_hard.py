@@ -2,7 +2,7 @@
 
 from ...distillation import PRESETS, WindowConfig
 from ...encoders import TrainConfig
-from ..config import EvaluationConfig, ExperimentConfig, TasksConfig, source_config
+from ..config import EvaluationConfig, ExperimentConfig, Preset, TasksConfig, source_config
 
 
 SETTINGS = {
@@ -11,7 +11,7 @@ SETTINGS = {
 }
 
 
-def config(preset: str = "fast", algorithm: str = "rmax") -> ExperimentConfig:
+def config(preset: Preset = "fast", algorithm: str = "rmax") -> ExperimentConfig:
     """The experiment under a preset, with the settings that suit the source algorithm."""
     return ExperimentConfig(
         preset=preset,

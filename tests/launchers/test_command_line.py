@@ -1,0 +1,247 @@
+"""The `limbeck` command: listings, one clear line for what the user can mend, tracebacks for what nobody foresaw."""
+
+import contextlib
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+from limbeck.envs import environment_names
+from limbeck.launchers import command_line, experiments
+
+
+@pytest.fixture
+def refused(capsys):
+    """Runs a command that must be refused; returns its one line."""
+
+    def refused(*arguments: str | pathlib.Path) -> str:
+        assert command_line.main([str(argument) for argument in arguments]) == 2
+        out, err = capsys.readouterr()
+        lines = err.splitlines()
+        assert out == ""
+        assert len(lines) == 1, err
+        assert lines[0].startswith("limbeck: ")
+        return lines[0]
+
+    return refused
+
+
+def _printed(capsys, *arguments: str) -> str:
+    assert command_line.main(arguments) == 0
+    return capsys.readouterr().out
+
+
+def test_help_names_every_command(capsys) -> None:
+    text = _printed(capsys, "--help")
+    assert text == _printed(capsys)
+    for name in (
+        "run",
+        "evaluate",
+        "report",
+        "compare",
+        "watch",
+        "envs",
+        "agents",
+        "histories",
+        "export",
+        "doctor",
+    ):
+        assert f"\n  {name} " in text
+
+
+@pytest.mark.parametrize("command", list(command_line.COMMANDS))
+def test_every_command_has_help(capsys, command) -> None:
+    with contextlib.suppress(SystemExit):
+        assert command_line.main([command, "--help"]) == 0
+    assert "usage: limbeck" in capsys.readouterr().out
+
+
+def test_envs(capsys) -> None:
+    listed = json.loads(_printed(capsys, "envs", "--json"))
+    assert [about["name"] for about in listed] == environment_names()
+    room = next(about for about in listed if about["name"] == "dark_room")
+    assert room["num_tasks"] == 81
+    assert room["specs"]["observation"] == {
+        "name": room["specs"]["observation"]["name"],
+        "shape": [2],
+        "dtype": "int32",
+        "minimum": 0,
+        "maximum": 8,
+    }
+    text = _printed(capsys, "envs")
+    assert all(f"{name}\n" in text for name in environment_names())
+
+
+def test_agents(capsys) -> None:
+    listed = json.loads(_printed(capsys, "agents", "--json"))
+    assert [about["name"] for about in listed] == ["a2c", "ppo", "q_learning", "rmax", "ucb1"]
+    assert all(about["description"] and about["settings"] is not None for about in listed)
+    assert "q_learning\n" in _printed(capsys, "agents")
+
+
+def test_doctor(capsys) -> None:
+    import jax
+
+    found = json.loads(_printed(capsys, "doctor", "--json"))
+    assert found["packages"]["jax"] == jax.__version__
+    assert len(found["devices"]) == len(jax.devices())
+    assert set(found["extras"]) == {"replay", "minari", "wandb", "cuda", "clip", "ray", "bench", "dev"}
+    assert found["extras"]["dev"]["installed"]
+    text = _printed(capsys, "doctor")
+    for name, extra in found["extras"].items():
+        assert extra["gives"] in text
+        assert (f"pip install 'limbeck[{name}]'" in text) == (not extra["installed"])
+
+
+def test_doctor_warns_that_reverb_listens_everywhere(capsys, monkeypatch) -> None:
+    from limbeck.launchers import _doctor
+
+    monkeypatch.setattr(_doctor, "_installed", lambda module: True)
+    assert "listens on every network interface" in _printed(capsys, "doctor")
+    monkeypatch.setattr(_doctor, "_installed", lambda module: False)
+    assert "listens" not in _printed(capsys, "doctor")
+
+
+def test_experiments_are_listed(capsys) -> None:
+    text = _printed(capsys, "run")
+    assert all(f"  {name} " in text for name in experiments.NAMES)
+
+
+@pytest.mark.parametrize("name", experiments.NAMES)
+@pytest.mark.parametrize("preset", ["fast", "paper"])
+def test_presets(name, preset) -> None:
+    from limbeck.launchers import config, runs, stages
+
+    chosen = experiments.load(name).config(preset)
+    assert chosen.preset == preset
+    stages.check(chosen)
+    assert config.from_settings(runs.as_settings(chosen)) == chosen
+
+
+def test_unknown_names(refused) -> None:
+    assert "there is no command 'rn'; did you mean run?" in refused("rn")
+    assert "There is no experiment 'dark_rom'; did you mean dark_room" in refused("run", "dark_rom")
+    assert "no algorithm 'qlearning'" in refused("run", "dark_room", "--source.algorithm", "qlearning")
+    assert "no preset 'quick'; known: fast, paper" in refused("run", "dark_room", "--preset", "quick")
+    assert "--train.stepz" in refused("run", "dark_room", "--train.stepz", "3")
+    assert "no action 'list'" in refused("histories", "list")
+    assert "--jsn" in refused("envs", "--jsn")
+
+
+def test_settings_that_cannot_work(refused, tmp_path) -> None:
+    run = ("run", "dark_room", "--runs-dir", tmp_path, "--name", "a")
+    assert "Of 81 tasks 0 to 80 can be held out, got 81" in refused(*run, "--tasks.held-out", "81")
+    assert "tasks.train is 80, but dark_room has 81 tasks and 8 of them are held out" in refused(
+        *run, "--tasks.train", "80"
+    )
+    assert "window.length is 5000 steps" in refused(*run, "--window.length", "5000")
+    assert "keep_every is 300" in refused(*run, "--keep-every", "300")
+    assert "seeds must be at least 1, got 0" in refused(*run, "--seeds", "0")
+    assert "set --seed instead" in refused(*run, "--train.seed", "3")
+    assert "'x'" in refused(*run, "--train.steps", "x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_directories_that_cannot_be_used(refused, tmp_path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    assert "Not a directory" in refused("run", "dark_room", "--runs-dir", file)
+    assert "run name '../a'" in refused("run", "dark_room", "--runs-dir", tmp_path, "--name", "../a")
+    for command in ("evaluate", "report", "watch", "export"):
+        assert "is not a run directory" in refused(command, tmp_path)
+    assert "is not a run directory" in refused("compare", tmp_path, tmp_path)
+    assert "is not a history store" in refused("histories", "show", tmp_path)
+    assert file.read_text() == ""
+
+
+def test_a_run_that_has_not_come_far(refused, tmp_path) -> None:
+    from limbeck.launchers import runs
+
+    config = experiments.load("dark_room").config()
+    runs.create_or_open(tmp_path, "dark_room", runs.as_settings(config))
+    for command in ("evaluate", "watch", "export"):
+        assert "has no distilled network yet" in refused(command, tmp_path)
+    assert "has no evaluation of train yet" in refused("report", tmp_path)
+
+
+def test_other_settings_are_refused(refused, reference, tiny) -> None:
+    again = ("run", "dark_room", "--runs-dir", reference.parent, "--name", "reference")
+    line = refused(*again, *tiny, "--source.settings.gamma", "0.8")
+    assert "source.settings.gamma is 0.9 there and 0.8 here" in line
+    assert line.count(" there and ") == 1
+    assert "source.algorithm is 'q_learning' there and 'rmax' here" in refused(
+        *again, *tiny, "--source.algorithm", "rmax"
+    )
+
+
+def test_evaluate(capsys, reference) -> None:
+    about = json.loads(_printed(capsys, "evaluate", str(reference), "--json"))
+    report = json.loads((reference / "report.json").read_text())
+    assert about["last_10"]["iqm"] == pytest.approx(report["held_out"]["last_10"]["iqm"], rel=1e-6)
+    assert about["episodes"] == 4
+    some = list(about["by_task"])[:2]
+    fewer = json.loads(
+        _printed(capsys, "evaluate", str(reference), "--ids", *some, "--episodes", "2", "--json")
+    )
+    assert list(fewer["by_task"]) == some
+    assert fewer["episodes"] == 2
+    assert "return over the last 10 of 4 episodes" in _printed(
+        capsys, "evaluate", str(reference), "--tasks", "train", "--control", "context_cleared"
+    )
+
+
+def test_tasks_outside_the_environment(refused, reference) -> None:
+    assert "Task 81 is not one of these" in refused("evaluate", reference, "--ids", "81")
+    assert "Task 81 is not one of these" in refused("watch", reference, "--task", "81")
+
+
+def test_report_is_written_again(capsys, reference) -> None:
+    before = (reference / "report.json").read_bytes()
+    (reference / "report.json").unlink()
+    printed = _printed(capsys, "report", str(reference))
+    assert (reference / "report.json").read_bytes() == before
+    lines = printed.splitlines()
+    assert lines[0] == f"report: {reference / 'report.html'}"
+    assert len(lines) == 6
+
+
+def test_watch(capsys, reference, tmp_path) -> None:
+    from PIL import Image
+
+    out = tmp_path / "watch.gif"
+    printed = _printed(capsys, "watch", str(reference), "--episodes", "1", "3", "--out", str(out))
+    assert printed.splitlines()[-1] == str(out)
+    with Image.open(out) as gif:
+        # The start and 20 steps, two panels.
+        assert gif.n_frames == 21
+        assert gif.width == 2 * (216 + 12) + 12
+
+
+def test_histories_show(capsys, reference) -> None:
+    about = json.loads(_printed(capsys, "histories", "show", str(reference), "--json", "--verify"))
+    assert about["histories"] == about["whole"] == 18
+    assert about["length"] == about["shortest"] == 12 * 20
+    assert about["splits"] == {"train": 18}
+    assert about["returns"]["episodes"] == 12
+    assert "18 histories of dark_room" in _printed(capsys, "histories", "show", str(reference / "histories"))
+
+
+def test_the_unforeseen_keeps_its_traceback(monkeypatch) -> None:
+    def broken(rest):
+        return int("no number")
+
+    monkeypatch.setattr("limbeck.launchers._listings.envs", broken)
+    with pytest.raises(ValueError, match="invalid literal"):
+        command_line.main(["envs"])
+
+
+def test_help_is_quick(repository) -> None:
+    code = (
+        "import sys; from limbeck.launchers.command_line import main; main(['--help']);"
+        "print([name for name in ('jax', 'numpy', 'tyro', 'tensorflow') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
