@@ -1,8 +1,11 @@
 """Networks, losses and the one supervised training loop: arrays in, arrays out."""
 
 from ._checkpoint import CheckpointError as CheckpointError
+from .metrics import MetricsLogger as MetricsLogger
+from .metrics import read_metrics as read_metrics
 from .optimisation import adamw as adamw
 from .optimisation import warmup_cosine as warmup_cosine
+from .progress import Progress as Progress
 from .training import NonFiniteLossError as NonFiniteLossError
 from .training import TrainConfig as TrainConfig
 from .training import TrainState as TrainState
