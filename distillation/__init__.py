@@ -1,1 +1,3 @@
 """Algorithm Distillation: window sampler, model, in-context evaluation, reports."""
+
+from ._types import Evaluation as Evaluation
