@@ -76,10 +76,8 @@ class JaxToGymnasiumVector(gymnasium.vector.VectorEnv):
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         check_options(options, set())
-        first_seed = seed if isinstance(seed, int) else None
-        super().reset(seed=first_seed)
         if seed is not None:
-            seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else list(seed)
+            seeds = [seed + i for i in range(self.num_envs)] if np.ndim(seed) == 0 else list(seed)
             if len(seeds) != self.num_envs:
                 raise ValueError(f"{self.num_envs} copies need as many seeds, got {len(seeds)}.")
             keys = [old if s is None else seed_key(s) for s, old in zip(seeds, self._keys, strict=True)]
