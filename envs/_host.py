@@ -31,7 +31,9 @@ def _sample(environment: Environment, key: jax.Array) -> Task:
     return environment.sample_task(key)
 
 
-def keyed_reset(environment: Environment, key: jax.Array, task: Task) -> tuple[jax.Array, State, dm_env.TimeStep]:
+def keyed_reset(
+    environment: Environment, key: jax.Array, task: Task
+) -> tuple[jax.Array, State, dm_env.TimeStep]:
     """`reset` that splits its own key off a stream's key."""
     key, reset_key = jax.random.split(key)
     return key, *environment.reset(reset_key, task)

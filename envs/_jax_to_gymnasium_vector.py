@@ -60,7 +60,9 @@ class JaxToGymnasiumVector(gymnasium.vector.VectorEnv):
         else:
             sizes = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(tasks)}
             if sizes != {(num_envs,)}:
-                raise ValueError(f"{num_envs} copies need tasks stacked [{num_envs}, …], got leading axes {sizes}.")
+                raise ValueError(
+                    f"{num_envs} copies need tasks stacked [{num_envs}, …], got leading axes {sizes}."
+                )
             rows = [jax.tree.map(lambda x, i=i: np.asarray(x)[i], tasks) for i in range(num_envs)]
             each = [check_task(environment, row) for row in rows]
         self._tasks = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)

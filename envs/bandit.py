@@ -58,11 +58,19 @@ class AdversarialBandit(ByValue):
             raise ValueError(f"The adversarial bandit's bias is a probability, got {bias}.")
         if split not in ("train", "held_out"):
             raise ValueError(f"The adversarial bandit's split is 'train' or 'held_out', got {split!r}.")
-        self.name, self.num_arms, self.max_steps, self.bias, self.split = name, num_arms, max_steps, bias, split
+        self.name, self.num_arms, self.max_steps, self.bias, self.split = (
+            name,
+            num_arms,
+            max_steps,
+            bias,
+            split,
+        )
         self._settings = (name, num_arms, max_steps, bias, split)
 
     def tasks(self) -> jax.Array:
-        raise ValueError(f"The tasks of {self.name} cannot be listed: they are continuous. Use sample_task(key).")
+        raise ValueError(
+            f"The tasks of {self.name} cannot be listed: they are continuous. Use sample_task(key)."
+        )
 
     def sample_task(self, key: jax.Array) -> jax.Array:
         side_key, payout_key = jax.random.split(key)

@@ -1,4 +1,4 @@
-"""Adapters between pure JAX, dm_env and gymnasium: the peers' own checkers, and one episode along every path."""
+"""Adapters: the peers' own checkers, and the same episodes along every path."""
 
 import dm_env
 import gymnasium
@@ -21,6 +21,7 @@ from limbeck.envs import (
     to_gymnasium,
     to_gymnasium_vector,
 )
+
 
 NAMES = ["adversarial_bandit", "dark_key_to_door", "dark_room", "dark_room_hard"]
 
@@ -254,7 +255,9 @@ def test_a_stale_or_branched_state_of_a_host_environment_is_an_error():
     environment = from_dm_env(Counter(), max_steps=5, name="counter")
     state, _ = environment.reset(jax.random.key(0), 0)
     environment.step(jax.random.key(0), 0, state, jnp.int32(1))
-    with pytest.raises(Exception, match="counter: this state is from call 1, but the host environment is at call 2"):
+    with pytest.raises(
+        Exception, match="counter: this state is from call 1, but the host environment is at call 2"
+    ):
         jax.block_until_ready(environment.step(jax.random.key(0), 0, state, jnp.int32(0)))
     with pytest.raises(ValueError, match="vmap"):
         jax.vmap(lambda a: environment.step(jax.random.key(0), 0, state, a))(jnp.arange(2))

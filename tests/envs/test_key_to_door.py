@@ -7,7 +7,7 @@ from limbeck.envs import LAST, LEFT, MID, RIGHT, STAY, KeyToDoor, make
 
 
 def random_returns(size, horizon):
-    """Returns of the random policy `[key, door]`: full backward induction over (cell, phase) for every pair."""
+    """Returns of the random policy `[key, door]`: backward induction over cells and phases, every pair."""
     cells = [(x, y) for y in range(size) for x in range(size)]
     n = len(cells)
     walk = np.zeros((n, n))

@@ -50,7 +50,12 @@ def test_everything_runs_vmapped_under_jit_and_meets_its_specs(name):
         states, _ = jax.vmap(environment.reset)(keys, tasks)
         actions = jax.numpy.arange(3)
         states, timesteps = jax.vmap(environment.step)(keys, tasks, states, actions)
-        return tasks, timesteps, jax.vmap(environment.markov_observation)(states), jax.vmap(environment.bounds)(tasks)
+        return (
+            tasks,
+            timesteps,
+            jax.vmap(environment.markov_observation)(states),
+            jax.vmap(environment.bounds)(tasks),
+        )
 
     tasks, timesteps, markov, bounds = jax.device_get(run(keys))
     for i in range(3):
@@ -63,7 +68,9 @@ def test_everything_runs_vmapped_under_jit_and_meets_its_specs(name):
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"no environment 'dark_rom'; did you mean dark_room .*Known: adversarial_bandit"):
+    with pytest.raises(
+        ValueError, match=r"no environment 'dark_rom'; did you mean dark_room .*Known: adversarial_bandit"
+    ):
         make("dark_rom")
     with pytest.raises(ValueError, match="no environment 'x'; Known"):
         describe("x")
