@@ -1,10 +1,22 @@
 """Worlds: pure-JAX environments and host adapters."""
 
+from ._dm_env_to_gymnasium import DmEnvToGymnasium as DmEnvToGymnasium
+from ._dm_env_to_gymnasium import dm_env_to_gymnasium as dm_env_to_gymnasium
+from ._dm_env_to_jax import DmEnvToJax as DmEnvToJax
+from ._dm_env_to_jax import from_dm_env as from_dm_env
 from ._grid import DOWN as DOWN
 from ._grid import LEFT as LEFT
 from ._grid import RIGHT as RIGHT
 from ._grid import STAY as STAY
 from ._grid import UP as UP
+from ._gymnasium_to_dm_env import GymnasiumToDmEnv as GymnasiumToDmEnv
+from ._gymnasium_to_dm_env import gymnasium_to_dm_env as gymnasium_to_dm_env
+from ._jax_to_dm_env import JaxToDmEnv as JaxToDmEnv
+from ._jax_to_dm_env import to_dm_env as to_dm_env
+from ._jax_to_gymnasium import JaxToGymnasium as JaxToGymnasium
+from ._jax_to_gymnasium import to_gymnasium as to_gymnasium
+from ._jax_to_gymnasium_vector import JaxToGymnasiumVector as JaxToGymnasiumVector
+from ._jax_to_gymnasium_vector import to_gymnasium_vector as to_gymnasium_vector
 from ._types import FIRST as FIRST
 from ._types import LAST as LAST
 from ._types import MID as MID
@@ -23,6 +35,8 @@ from .key_to_door import KeyToDoorState as KeyToDoorState
 from .registry import describe as describe
 from .registry import environment_names as environment_names
 from .registry import make as make
+from .spec_space import space_from_spec as space_from_spec
+from .spec_space import spec_from_space as spec_from_space
 from .splits import Split as Split
 from .splits import split_of as split_of
 from .splits import split_tasks as split_tasks
