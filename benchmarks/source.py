@@ -1,8 +1,8 @@
 """How fast source algorithms fill learning histories, and how well they learn meanwhile.
 
-    python -m benchmarks.source --algorithm q_learning    # 2000 Dark Room histories of 200 episodes
-    python -m benchmarks.source --algorithm a2c           # the same from 20 learners of 100 streams
-    python -m benchmarks.source --algorithm rmax --episodes 60
+python -m benchmarks.source --algorithm q_learning    # 2000 Dark Room histories of 200 episodes
+python -m benchmarks.source --algorithm a2c           # the same from 20 learners of 100 streams
+python -m benchmarks.source --algorithm rmax --episodes 60
 """
 
 import argparse
@@ -25,7 +25,13 @@ from limbeck.envs import make, task_at
 RESULTS = pathlib.Path(__file__).parent / "results"
 
 # algorithm -> (streams per learner, unroll, learners per group)
-LAYOUT = {"q_learning": (1, 1, 250), "rmax": (1, 1, 125), "ucb1": (1, 1, 250), "a2c": (100, 5, 1), "ppo": (100, 20, 1)}
+LAYOUT = {
+    "q_learning": (1, 1, 250),
+    "rmax": (1, 1, 125),
+    "ucb1": (1, 1, 250),
+    "a2c": (100, 5, 1),
+    "ppo": (100, 20, 1),
+}
 
 
 def hardware() -> str:
@@ -33,7 +39,9 @@ def hardware() -> str:
     name = platform.processor() or platform.machine()
     info = pathlib.Path("/proc/cpuinfo")
     if info.exists():
-        names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line]
+        names = [
+            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line
+        ]
         name = names[0] if names else name
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{name}, {cores} cores"
@@ -60,7 +68,11 @@ def measure(
         tasks = jax.vmap(world.sample_task)(jax.random.split(jax.random.key(seed + 1), learners))
     else:
         # A stride without a common factor spreads a few learners over all tasks.
-        stride = next(s for s in range(int(world.num_tasks * 0.382), world.num_tasks + 1) if np.gcd(s, world.num_tasks) == 1)
+        stride = next(
+            s
+            for s in range(int(world.num_tasks * 0.382), world.num_tasks + 1)
+            if np.gcd(s, world.num_tasks) == 1
+        )
         tasks = task_at(world, jnp.arange(learners) * stride % world.num_tasks)
     group = min(group, learners)
     warm = jax.tree.map(lambda x: x[:group], (tasks, keys))
@@ -117,7 +129,9 @@ def main() -> None:
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"source_{arguments.environment}_{arguments.algorithm}.json"
     path.write_text(json.dumps(result, indent=2) + "\n")
-    print(f"written to {path.relative_to(pathlib.Path.cwd()) if path.is_relative_to(pathlib.Path.cwd()) else path}")
+    print(
+        f"written to {path.relative_to(pathlib.Path.cwd()) if path.is_relative_to(pathlib.Path.cwd()) else path}"
+    )
 
 
 if __name__ == "__main__":
