@@ -46,7 +46,7 @@ def state_index(observation_spec: Any, limit: int = 1 << 20) -> tuple[int, Calla
         total *= size
         if total > limit:
             raise ValueError(
-                f"A table over {observation_spec.name or 'the observations'} {observation_spec.shape} has too "
+                f"A table over {observation_spec.name or 'the observations'} has too "
                 f"many states, more than {limit}. Use a2c or ppo."
             )
     stride = np.array(strides[::-1], np.int32)

@@ -80,7 +80,7 @@ def policy_and_value(
 
 
 def log_prob_and_entropy(logits: jax.Array, action: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """log pi(action) and the policy's entropy in nats, both [...], of `logits` [..., A] and `action` [...]."""
+    """log pi(action) and entropy in nats, both [...], of `logits` [..., A] and `action` [...]."""
     log_probs = jax.nn.log_softmax(logits)
     chosen = jnp.take_along_axis(log_probs, action[..., None], axis=-1)
     return jnp.squeeze(chosen, -1), -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)

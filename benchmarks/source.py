@@ -118,7 +118,7 @@ def main() -> None:
         "hardware": hardware(),
         "load_before": round(os.getloadavg()[0], 1),
         "jax": jax.__version__,
-        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
     print(
         f"{result['histories']} histories of {result['episodes']} episodes by {result['algorithm']}: "
@@ -129,9 +129,7 @@ def main() -> None:
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"source_{arguments.environment}_{arguments.algorithm}.json"
     path.write_text(json.dumps(result, indent=2) + "\n")
-    print(
-        f"written to {path.relative_to(pathlib.Path.cwd()) if path.is_relative_to(pathlib.Path.cwd()) else path}"
-    )
+    print(f"written to {os.path.relpath(path)}")
 
 
 if __name__ == "__main__":

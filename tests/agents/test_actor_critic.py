@@ -22,11 +22,13 @@ def trajectory(seed=0):
     discount = np.ones((T, B), np.float32)
     kind[2, 0], kind[4, 1], kind[5, 0], kind[1, 1] = 2, 2, 2, 2
     discount[5, 0] = discount[1, 1] = 0
-    draw = lambda: jnp.asarray(
-        np.stack([rng.integers(0, 4, (T, B)), rng.integers(1, 4, (T, B))], -1), jnp.int32
-    )  # noqa: E731
+
+    def draw():
+        return jnp.asarray(np.stack([rng.integers(0, 4, (T, B)), rng.integers(1, 4, (T, B))], -1), jnp.int32)
+
     return Trajectory(
-        draw(), jnp.asarray(rng.integers(0, 3, (T, B)), jnp.int32), jnp.asarray(rng.normal(size=(T, B)), jnp.float32),
+        draw(), jnp.asarray(rng.integers(0, 3, (T, B)), jnp.int32),
+        jnp.asarray(rng.normal(size=(T, B)), jnp.float32),
         jnp.asarray(discount), jnp.asarray(kind), draw(),
     )  # fmt: skip
 

@@ -161,7 +161,8 @@ def test_ucb1_counts():
 
 @pytest.mark.parametrize(
     "bad",
-    [lambda: QLearningConfig(learning_rate=0.0), lambda: QLearningConfig(epsilon_end=1.5), lambda: RMaxConfig(gamma=1.0),
+    [lambda: QLearningConfig(learning_rate=0.0), lambda: QLearningConfig(epsilon_end=1.5),
+     lambda: RMaxConfig(gamma=1.0),
      lambda: RMaxConfig(sweeps=0), lambda: UCB1Config(-1.0), lambda: QLearningConfig(epsilon_steps=0)],
 )  # fmt: skip
 def test_bad_settings_are_refused(bad):
