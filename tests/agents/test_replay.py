@@ -115,7 +115,6 @@ def test_the_start_tells_that_every_interface_is_open(caplog):
 
 def test_a_server_that_is_killed_and_comes_back():
     import portpicker
-
     from limbeck.agents.replay import ReplayClient, ReplayTimeout
 
     root, port = str(pathlib.Path(__file__).resolve().parents[2]), portpicker.pick_unused_port()
