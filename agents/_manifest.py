@@ -144,6 +144,11 @@ class Manifest:
         """Chunks along the time axis."""
         return -(-self.length // self.steps_per_chunk)
 
+    @property
+    def block_shape(self) -> tuple[int, int]:
+        """Histories and steps of a whole block."""
+        return min(self.histories_per_chunk, len(self.histories)), min(self.steps_per_chunk, self.length)
+
     def rows(self, group: int) -> range:
         """The histories of a group."""
         first = group * self.histories_per_chunk
