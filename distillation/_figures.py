@@ -42,13 +42,13 @@ class Line(NamedTuple):
     width: float = 1.6
 
 
-def curves(panels: Sequence[tuple[str, Sequence[Line]]], ylabel: str, episodes: int):
-    """A figure of curves over the episodes, one panel beside the other on one scale."""
+def curves(panels: Sequence[tuple[str, Sequence[Line]]], ylabel: str, episodes: int, width: float = 5.4):
+    """A figure of curves over the episodes, one panel of `width` inches beside the other on one scale."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     with rc_context(_STYLE):
-        figure = Figure(figsize=(5.4 * len(panels), 4.3), layout="constrained")
+        figure = Figure(figsize=(width * len(panels), 4.3), layout="constrained")
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for ax, (title, lines) in zip(axes, panels, strict=True):
             for line in lines:
@@ -111,8 +111,8 @@ def svg(figure, salt: str) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text)
-    # Fixed names of groups and clips come once per figure; the page has several.
-    text = re.sub(r'id="([a-z]+_\d+)"', rf'id="{salt}_\1"', text)
+    # Groups have names that nothing refers to and that come again in other drawings.
+    text = re.sub(r' id="[A-Za-z.]+_\d+"', "", text)
     return re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', 'width="100%"', text, count=1)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from . import _figures, _html
 from . import statistics as st
+from ._files import write
 from ._summary import LAST, RESAMPLES, align, normalised_curve, summarise
 from ._types import Evaluation
 
@@ -105,13 +106,18 @@ def write_report(
     report["method"] = _METHOD
     report = _without_nan(report)
 
+    # All is made before anything is written: an error leaves an earlier report as it was.
+    figure = curves_figure(report)
+    files = {
+        "report.json": json.dumps(report, indent=1, allow_nan=False) + "\n",
+        "report.csv": _csv(parts),
+        "report.png": _figures.png(figure),
+        "report.html": _page(report, figure, grid),
+    }
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    figure = curves_figure(report)
-    _write(directory / "report.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
-    _write(directory / "report.csv", _csv(parts))
-    _write(directory / "report.png", _figures.png(figure))
-    _write(directory / "report.html", _page(report, figure, grid))
+    for name, content in files.items():
+        write(directory / name, content)
     return report
 
 
@@ -340,9 +346,3 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def _write(path: pathlib.Path, content: str | bytes) -> None:
-    aside = path.with_name(f".writing_{path.name}")
-    aside.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.replace(aside, path)

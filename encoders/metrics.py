@@ -8,7 +8,7 @@ import os
 import pathlib
 import uuid
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 
 class MetricsLogger:
@@ -90,7 +90,7 @@ class MetricsLogger:
         if self._run is not None:
             self._run.finish()
 
-    def __enter__(self) -> "MetricsLogger":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_) -> None:

@@ -4,7 +4,7 @@ import collections
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, TextIO
+from typing import Any, Self, TextIO
 
 
 _WINDOW_S = 30.0
@@ -82,7 +82,7 @@ class Progress:
         """Seconds left at the present rate; None before it is known."""
         return (self._total - self._done) / self.rate if self.rate > 0 else None
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> Self:
         if self._file.isatty():
             self._open_bar()
         return self
