@@ -11,8 +11,8 @@ from ._files import write
 from ._summary import LAST
 
 
-def compare(reports: Mapping[str, Mapping[str, Any]], directory: str | os.PathLike) -> dict[str, Any]:
-    """Lays the held-out results of runs beside each other in `compare.json`, `compare.png` and `compare.html`.
+def compare(reports: Mapping[str, Mapping[str, Any]], directory: str | os.PathLike[str]) -> dict[str, Any]:
+    """Lays held-out results of runs beside each other: `compare.json`, `compare.png`, `compare.html`.
 
     Curves are normalised where every run has bounds, and raw returns otherwise. Each interval says how well
     one run's evaluation is known; runs whose intervals are apart still have to be on the same held-out tasks
@@ -24,8 +24,8 @@ def compare(reports: Mapping[str, Mapping[str, Any]], directory: str | os.PathLi
 
     Returns:
       The content of `compare.json`: `runs` (by name: `last_10`, `last_10_normalised`, `auc`,
-      `episodes_to_90`, `dead_tasks`, `tasks`, `episodes`), `same_tasks`, and `settings` (those that differ: by
-      name, the value in each run).
+      `episodes_to_90`, `dead_tasks`, `tasks`, `episodes`), `same_tasks`, and `settings` (those that differ:
+      by name, the value in each run).
 
     Raises:
       ValueError: if there are fewer than two runs, or one is not a report.
@@ -45,7 +45,15 @@ def compare(reports: Mapping[str, Mapping[str, Any]], directory: str | os.PathLi
         for setting, values in table.items()
         if any(value != values[first] for value in values.values())
     }
-    kept = (f"last_{LAST}", f"last_{LAST}_normalised", "auc", "episodes_to_90", "dead_tasks", "tasks", "episodes")
+    kept = (
+        f"last_{LAST}",
+        f"last_{LAST}_normalised",
+        "auc",
+        "episodes_to_90",
+        "dead_tasks",
+        "tasks",
+        "episodes",
+    )
     tasks = {tuple(row["id"] for row in part["by_task"]) for part in held_out.values()}
     result = {
         "runs": {name: {key: part[key] for key in kept} for name, part in held_out.items()},
@@ -91,14 +99,20 @@ def _page(result: Mapping[str, Any], figure) -> str:
         for name, run in result["runs"].items()
     ]
     headers = ("run", "last 10", "95 %", "normalised", "95 %", "AUC", "to 90 %", "dead", "episodes")
-    same = "on the same held-out tasks" if result["same_tasks"] else "on different held-out tasks: compare with care"
+    same = (
+        "on the same held-out tasks"
+        if result["same_tasks"]
+        else "on different held-out tasks: compare with care"
+    )
     settings = [
         (setting, *("–" if value is None else str(value) for value in values.values()))
         for setting, values in result["settings"].items()
     ]
     sections = [
         _html.figure(_figures.svg(figure, "compare")),
-        _html.note("Interquartile means over runs, with 95 % intervals by a bootstrap within training seed and task."),
+        _html.note(
+            "Interquartile means over runs, with 95 % intervals by a bootstrap within training seed and task."
+        ),
         _html.heading("Last 10 episodes"),
         _html.table(headers, rows),
         _html.heading("Settings that differ"),

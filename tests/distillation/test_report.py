@@ -17,7 +17,7 @@ HELD_OUT, TRAIN = np.array([4, 0]), np.array([1, 2, 3, 5, 6, 7, 8])
 
 
 def evaluation(tasks, final, seed=0, bounds=True):
-    """Returns that rise in a straight line from 1 to `final`, with noise, on tasks of optimum 11 and chance 1."""
+    """Returns that rise in a line from 1 to `final`, with noise, on tasks of optimum 11 and chance 1."""
     rng = np.random.default_rng(seed)
     rising = np.linspace(1, final, EPISODES) + rng.normal(scale=0.3, size=(len(tasks), 6, EPISODES))
     optimal = np.full(len(tasks), 11.0 if bounds else np.nan, np.float32)
@@ -58,7 +58,9 @@ def test_numbers_by_hand(written):
     assert (part["optimum"], part["random"]) == (11, 1)
     assert part["by_episode"]["iqm"] == pytest.approx(scipy.stats.trim_mean(returns.reshape(24, -1), 0.25))
     assert part["by_episode"]["mean"] == pytest.approx(returns.mean((0, 1)))
-    assert part["auc"]["iqm"] == pytest.approx((scipy.stats.trim_mean(returns.mean(-1).ravel(), 0.25) - 1) / 10)
+    assert part["auc"]["iqm"] == pytest.approx(
+        (scipy.stats.trim_mean(returns.mean(-1).ravel(), 0.25) - 1) / 10
+    )
     lost = np.linspace(2, 11, 15).sum() - returns[..., :15].sum(-1).mean()
     assert part["regret"]["mean"] == pytest.approx(lost)
     assert part["regret"]["episodes"] == 15
@@ -84,7 +86,9 @@ def test_episodes_to_90_and_references_per_task(tmp_path):
     returns = np.broadcast_to(np.array([0.0, 5, 9, 10]), (2, 3, 4)) * np.array([1.0, 2.0])[:, None, None]
     one = Evaluation(returns, tasks, np.zeros(2), np.array([10.0, 20.0]))
     reference = np.stack([np.full((5, 4), 10.0), np.full((5, 4), 20.0)])
-    report = write_report(tmp_path, {"held_out": [one]}, {"posterior_sampling": {"held_out": reference}}, resamples=20)
+    report = write_report(
+        tmp_path, {"held_out": [one]}, {"posterior_sampling": {"held_out": reference}}, resamples=20
+    )
     assert report["held_out"]["episodes_to_90"] == 3
     # Task 3 loses 10 + 5 + 1, task 9 twice that.
     assert report["held_out"]["regret"]["mean"] == pytest.approx(24)
@@ -100,9 +104,9 @@ def test_json_round_trip_and_form(written):
     assert set(report["controls"]) == {"rewards_zeroed", "context_cleared"}
     for part in (report["train"], report["held_out"], *report["controls"].values()):
         assert set(part) == {
-            "tasks", "training_seeds", "evaluation_seeds", "episodes", "last_10", "last_10_normalised", "optimum",
-            "random", "auc", "episodes_to_90", "regret", "dead_tasks", "worst_task", "windows", "by_training_seed",
-            "by_episode", "by_task",
+            "tasks", "training_seeds", "evaluation_seeds", "episodes", "last_10", "last_10_normalised",
+            "optimum", "random", "auc", "episodes_to_90", "regret", "dead_tasks", "worst_task", "windows",
+            "by_training_seed", "by_episode", "by_task",
         }  # fmt: skip
         assert isinstance(part["dead_tasks"], int)
         assert len(part["by_episode"]["iqm"]) == len(part["by_episode"]["ci"]) == EPISODES
@@ -126,7 +130,14 @@ def assert_stands_alone(path):
 def test_the_page_stands_alone(written):
     text, drawings = assert_stands_alone(written[0] / "report.html")
     assert len(drawings) == 2
-    for words in ("posterior sampling", "source's own", "optimal", "random", "rewards zeroed", "model.layers"):
+    for words in (
+        "posterior sampling",
+        "source's own",
+        "optimal",
+        "random",
+        "rewards zeroed",
+        "model.layers",
+    ):
         assert words in text
     assert (written[0] / "report.png").read_bytes().startswith(b"\x89PNG")
 
@@ -135,7 +146,11 @@ def test_the_table_has_a_row_per_task_and_episode(written):
     with open(written[0] / "report.csv") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * (7 + 2 + 2 + 2) * EPISODES
-    row = next(r for r in rows if (r["part"], r["training_seed"], r["task"], r["episode"]) == ("held_out", "1", "0", "3"))
+    row = next(
+        r
+        for r in rows
+        if (r["part"], r["training_seed"], r["task"], r["episode"]) == ("held_out", "1", "0", "3")
+    )
     values = parts()["held_out"][1].returns[1, :, 2]
     assert float(row["mean"]) == pytest.approx(values.mean(), rel=1e-5)
     assert float(row["standard_deviation"]) == pytest.approx(values.std(), rel=1e-4)
@@ -143,7 +158,9 @@ def test_the_table_has_a_row_per_task_and_episode(written):
 
 def test_the_same_evaluations_give_the_same_files(written, tmp_path):
     write(tmp_path)
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["report." + x for x in ("csv", "html", "json", "png")]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [
+        "report." + x for x in ("csv", "html", "json", "png")
+    ]
     for file in tmp_path.iterdir():
         assert file.read_bytes() == (written[0] / file.name).read_bytes()
 
@@ -179,7 +196,7 @@ def test_bad_input_is_refused(tmp_path):
     with pytest.raises(ValueError, match="needs the part 'held_out'"):
         write_report(tmp_path, {"train": []})
     one = {"held_out": [evaluation(HELD_OUT, 5)]}
-    with pytest.raises(ValueError, match="episodes 15 to 30 is not within the 20 episodes"):
+    with pytest.raises(ValueError, match="episodes 15 to 30 is not within the 20 that"):
         write_report(tmp_path, one, windows=[(15, 30)], resamples=20)
     with pytest.raises(ValueError, match=r"with the 2 tasks .* shape is \(3, 1, 20\)"):
         write_report(tmp_path, one, {"posterior_sampling": np.zeros((3, 1, 20))}, resamples=20)
@@ -199,7 +216,7 @@ def test_comparison(written, tmp_path):
     }
     assert result["same_tasks"]
     assert result["runs"]["second"]["last_10"] == written[1]["held_out"]["last_10"]
-    text, drawings = assert_stands_alone(tmp_path / "compare.html")
+    _, drawings = assert_stands_alone(tmp_path / "compare.html")
     assert len(drawings) == 1
     assert "second" in drawings[0]
     with pytest.raises(ValueError, match="two runs or more"):
