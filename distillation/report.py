@@ -241,7 +241,8 @@ def _page(report: Mapping[str, Any], figure, grid: int | None) -> str:
         _html.figure(_figures.svg(figure, "curves")),
         _html.note(
             "Lines with bands are interquartile means with 95 % intervals; posterior sampling and the "
-            "source's own curve are means. The source learns by updating weights or tables; its episodes count from 1."
+            "source's own curve are means. The source learns by updating weights or tables; its episodes are "
+            "counted from 1."
         ),
         _html.heading("Summary"),
         _summary_table(shown),
