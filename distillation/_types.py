@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind."""
+"""What in-context evaluation measures."""
 
 from typing import NamedTuple
 
@@ -6,13 +6,15 @@ import numpy as np
 
 
 class Evaluation(NamedTuple):
-    """Episode returns of one agent on many tasks.
+    """Returns of one trained model over consecutive episodes, its weights frozen and its context going on.
 
     Attributes:
-      returns: float32 `[task, seed, episode]`.
-      task_ids: int `[task]`.
-      random: float32 `[task]`, the uniform-random policy's mean return; NaN where unknown.
-      optimal: float32 `[task]`, the best policy's mean return; NaN where unknown.
+      returns: undiscounted return of each episode, float32 `[task, seed, episode]`. A seed is one run of
+        evaluation, from an empty context.
+      task_ids: which tasks these are, int `[task]`.
+      random: mean return of uniformly random actions on each task, float32 `[task]`; exact or measured, NaN
+        where unknown.
+      optimal: largest mean return on each task, float32 `[task]`; NaN where the environment has no bounds.
     """
 
     returns: np.ndarray

@@ -10,8 +10,11 @@ from .transformer import Transformer as Transformer
 from .transformer import TransformerConfig as TransformerConfig
 from .transformer import empty_cache as empty_cache
 from ._checkpoint import CheckpointError as CheckpointError
+from .metrics import MetricsLogger as MetricsLogger
+from .metrics import read_metrics as read_metrics
 from .optimisation import adamw as adamw
 from .optimisation import warmup_cosine as warmup_cosine
+from .progress import Progress as Progress
 from .training import NonFiniteLossError as NonFiniteLossError
 from .training import TrainConfig as TrainConfig
 from .training import TrainState as TrainState
