@@ -9,6 +9,7 @@ import optax
 
 from ..encoders import TrainConfig, TrainState, train
 from ..envs import Environment
+from .loading import describe_model, write_description
 from .model import ModelConfig, Network, make_network
 from .windows import Batch, WindowConfig, WindowSampler
 
@@ -63,7 +64,7 @@ def distil(
       model: the network.
       windows: how sequences are cut.
       config: of the training loop; its seed also begins the weights.
-      directory: of the checkpoints; the same call goes on from the newest one.
+      directory: of the checkpoints and the model's description; the same call goes on from the newest one.
       callbacks: as `limbeck.encoders.train`, which also says what else is raised.
       devices: as there.
       stop_at: as there.
@@ -76,6 +77,8 @@ def distil(
     sampler = WindowSampler(
         streams, windows, environment.action_spec().num_values, model.sequence_length, model.burn_in
     )
+    if directory is not None:
+        write_description(directory, describe_model(model, environment))
     params = network.init(jax.random.key(config.seed))
     loss = distillation_loss(network, model.label_smoothing)
     return train(loss, params, sampler, config, directory, callbacks, devices, stop_at)
