@@ -194,7 +194,7 @@ class Manifest:
 
 
 def flatten_block(block: Any) -> dict[str, np.ndarray]:
-    """Fields by array name, of a mapping or a named tuple: entries of observation dictionaries become `observation.<key>`."""
+    """The fields of a mapping or named tuple by array name; dictionary entries become `observation.<key>`."""
     if hasattr(block, "_asdict"):
         block = block._asdict()
     result = {}
