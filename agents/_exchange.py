@@ -99,7 +99,7 @@ def export_npz(path: str | pathlib.Path, file: str | pathlib.Path) -> None:
     temporary = file.with_name(f".{file.name}.tmp")
     try:
         with open(temporary, "wb") as opened:
-            entries = {_MANIFEST_KEY: np.asarray(json.dumps(manifest.to_json())), _MARKS_KEY: marks}
+            entries: dict[str, Any] = {_MANIFEST_KEY: json.dumps(manifest.to_json()), _MARKS_KEY: marks}
             np.savez_compressed(opened, **arrays, **entries)
             opened.flush()
             os.fsync(opened.fileno())

@@ -173,7 +173,7 @@ class HistoryWriter:
             time = int(self._watermarks[history])
             if time >= self.manifest.length:
                 raise HistoryError(f"History {history} is whole: there is nothing to cut.")
-            manifest = self.manifest.with_cuts({*self.manifest.cuts, (history, time)})
+            manifest = self.manifest.with_cuts((*self.manifest.cuts, (history, time)))
             write_json(self.path / _MANIFEST, manifest.to_json())
             self.manifest = manifest
 
