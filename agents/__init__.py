@@ -1,6 +1,11 @@
 """Source reinforcement learning: pure agents, compiled training, learning histories."""
 
 from ._types import Agent as Agent
+from ._exchange import export_minari as export_minari
+from ._exchange import export_npz as export_npz
+from ._exchange import import_minari as import_minari
+from ._exchange import import_npz as import_npz
+from ._exchange import show as show_histories
 from ._types import EVALUATE as EVALUATE
 from ._types import EXPLORE as EXPLORE
 from ._types import Trajectory as Trajectory

@@ -96,7 +96,7 @@ class Manifest:
         for name in ("environment_kwargs", "observation", "action", "split", "settings", "extras"):
             object.__setattr__(self, name, to_json(getattr(self, name)))
         object.__setattr__(self, "histories", tuple(self.histories))
-        object.__setattr__(self, "cuts", tuple(sorted((int(h), int(t)) for h, t in self.cuts)))
+        object.__setattr__(self, "cuts", tuple(sorted({(int(h), int(t)) for h, t in self.cuts})))
         for name in ("length", "histories_per_chunk", "steps_per_chunk"):
             if getattr(self, name) < 1:
                 raise HistoryError(f"A store's {name} is at least 1; got {getattr(self, name)}.")
@@ -144,6 +144,11 @@ class Manifest:
         """Chunks along the time axis."""
         return -(-self.length // self.steps_per_chunk)
 
+    @property
+    def block_shape(self) -> tuple[int, int]:
+        """Histories and steps of a whole block."""
+        return min(self.histories_per_chunk, len(self.histories)), min(self.steps_per_chunk, self.length)
+
     def rows(self, group: int) -> range:
         """The histories of a group."""
         first = group * self.histories_per_chunk
@@ -188,8 +193,8 @@ class Manifest:
             raise HistoryError(f"The manifest is not one of a history store: {error}.") from error
 
 
-def flatten_block(block: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """A block's fields by array name: entries of observation dictionaries become `observation.<key>`."""
+def flatten_block(block: Any) -> dict[str, np.ndarray]:
+    """The fields of a mapping or named tuple by array name; dictionary entries become `observation.<key>`."""
     if hasattr(block, "_asdict"):
         block = block._asdict()
     result = {}
@@ -243,8 +248,8 @@ def to_json(value: Any) -> Any:
         return to_json({f.name: getattr(value, f.name) for f in dataclasses.fields(value)})
     if isinstance(value, list | tuple | range):
         return [to_json(entry) for entry in value]
-    if hasattr(value, "tolist"):
-        return value.tolist()
+    if isinstance(value, np.ndarray | np.generic) or hasattr(value, "__array__"):
+        return np.asarray(value).tolist()
     raise HistoryError(f"A manifest holds JSON values only; got {value!r}.")
 
 

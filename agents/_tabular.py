@@ -44,11 +44,11 @@ def state_index(observation_spec: Any, limit: int = 1 << 20) -> tuple[int, Calla
     for size in reversed(radix):
         strides.append(total)
         total *= size
-    if total > limit:
-        raise ValueError(
-            f"A table over {observation_spec.name or 'the observations'} needs {total} states, "
-            f"more than {limit}. Use a2c or ppo."
-        )
+        if total > limit:
+            raise ValueError(
+                f"A table over {observation_spec.name or 'the observations'} has too "
+                f"many states, more than {limit}. Use a2c or ppo."
+            )
     stride = np.array(strides[::-1], np.int32)
     offset = low.astype(np.int32)
 

@@ -17,7 +17,7 @@ from dm_env import specs
 from ._returns import cut_at_episode_ends
 from ._tabular import num_actions
 from ._types import EVALUATE, Agent, Trajectory
-from .networks import policy_and_value
+from .networks import log_prob_and_entropy, policy_and_value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,18 +103,15 @@ def a2c(observation_spec: Any, action_spec: specs.DiscreteArray, config: A2CConf
             rewards, discounts, next_values, config.lambda_
         )
         advantages = jax.lax.stop_gradient(returns) - values
-        scale = jnp.broadcast_to(weights, advantages.shape)
-        policy = jnp.mean(
-            jax.vmap(rlax.policy_gradient_loss, (1, 1, 1, 1))(logits, trajectory.action, advantages, scale)
-        )
-        negative_entropy = jnp.mean(jax.vmap(rlax.entropy_loss, (1, 1))(logits, scale))
-        value = 0.5 * jnp.mean(scale * jnp.square(advantages))
-        total = policy + config.entropy_cost * negative_entropy + config.value_cost * value
+        log_prob, entropy = log_prob_and_entropy(logits, trajectory.action)
+        policy = -jnp.mean(weights * log_prob * jax.lax.stop_gradient(advantages))
+        value = 0.5 * jnp.mean(weights * jnp.square(advantages))
+        total = policy - config.entropy_cost * jnp.mean(weights * entropy) + config.value_cost * value
         metrics = {
             "loss": total,
             "policy_loss": policy,
             "value_loss": value,
-            "entropy": -jnp.mean(jax.vmap(rlax.entropy_loss, (1, 1))(logits, jnp.ones_like(scale))),
+            "entropy": jnp.mean(entropy),
             "return_mean": jnp.mean(returns),
         }
         return total, (metrics, jnp.mean(jnp.abs(advantages), axis=0))

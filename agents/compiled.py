@@ -96,7 +96,9 @@ def stream_length(environment: Environment, config: CompiledConfig) -> int:
     return length
 
 
-def _run(agent: Agent, environment: Environment, config: CompiledConfig, task: Any, key: jax.Array) -> History:
+def _run(
+    agent: Agent, environment: Environment, config: CompiledConfig, task: Any, key: jax.Array
+) -> History:
     """One learning run; returns a `History` [streams, T, …]."""
     world = AutoReset(_WithMarkov(environment))
     init_key, reset_key, act_key, step_key, update_key = jax.random.split(key, 5)
@@ -155,12 +157,16 @@ def _run(agent: Agent, environment: Environment, config: CompiledConfig, task: A
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _train(agent: Agent, environment: Environment, config: CompiledConfig, tasks: Any, keys: jax.Array) -> History:
+def _train(
+    agent: Agent, environment: Environment, config: CompiledConfig, tasks: Any, keys: jax.Array
+) -> History:
     return jax.vmap(functools.partial(_run, agent, environment, config))(tasks, keys)
 
 
 @functools.lru_cache(maxsize=16)
-def _compiled(agent: Agent, environment: Environment, config: CompiledConfig, tree: Any, leaves: tuple) -> Any:
+def _compiled(
+    agent: Agent, environment: Environment, config: CompiledConfig, tree: Any, leaves: tuple
+) -> Any:
     """The executable for runs of these shapes; threads share it, which a first call of `_train` would not."""
     tasks, keys = jax.tree.unflatten(tree, leaves)
     return _train.lower(agent, environment, config, tasks, keys).compile()

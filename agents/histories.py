@@ -44,9 +44,7 @@ class HistoryWriter:
         self.path, self.manifest = path, manifest
         self._lock_file = lock
         self._mutex = threading.Lock()
-        self._arrays = {
-            name: _open_array(path, name, manifest, create=True) for name in manifest.fields()
-        }
+        self._arrays = {name: _open_array(path, name, manifest, create=True) for name in manifest.fields()}
         sync_directory(path / _ARRAYS)
         sync_directory(path)
         self._watermarks = _read_watermarks(path, manifest)
@@ -72,7 +70,7 @@ class HistoryWriter:
             }  # fmt: skip
             if strangers and not (path / _MANIFEST).exists():
                 raise HistoryError(f"{path} holds other files ({', '.join(sorted(strangers)[:3])}).")
-            lock = open(path / _LOCK, "ab")  # noqa: SIM115 (held until `close`)
+            lock = open(path / _LOCK, "ab")
         except OSError as error:
             raise HistoryError(f"Cannot write histories to {path}: {error.strerror or error}.") from error
         try:
@@ -111,6 +109,11 @@ class HistoryWriter:
         """Whether a block is acknowledged: durable, and so is everything before it."""
         with self._mutex:
             return self.manifest.times(chunk).stop <= self._watermarks[self.manifest.rows(group).start]
+
+    def durable(self, group: int, chunk: int) -> bool:
+        """Whether a block is on disk, be it above the watermark."""
+        with self._mutex:
+            return (group, chunk) in self._done
 
     def missing(self) -> list[tuple[int, int]]:
         """(group, chunk) of every block above the watermarks: what a producer still has to deliver."""
@@ -170,7 +173,7 @@ class HistoryWriter:
             time = int(self._watermarks[history])
             if time >= self.manifest.length:
                 raise HistoryError(f"History {history} is whole: there is nothing to cut.")
-            manifest = self.manifest.with_cuts({*self.manifest.cuts, (history, time)})
+            manifest = self.manifest.with_cuts((*self.manifest.cuts, (history, time)))
             write_json(self.path / _MANIFEST, manifest.to_json())
             self.manifest = manifest
 
@@ -297,7 +300,7 @@ class HistoryReader:
             ends = episode_ends(self.manifest, fields["step_type"], list(rows))
             for name in fields:
                 if name.startswith("final_observation"):
-                    stray = fields[name].reshape(*ends.shape, -1).any(axis=2) & ~ends
+                    stray = fields[name].any(axis=tuple(range(2, fields[name].ndim))) & ~ends
                     if stray.any():
                         row, step = np.argwhere(stray)[0]
                         raise HistoryError(
@@ -321,14 +324,12 @@ def _same_store(path: pathlib.Path, manifest: Manifest) -> Manifest:
 
 def _open_array(path: pathlib.Path, name: str, manifest: Manifest, create: bool = False) -> Any:
     spec = manifest.fields()[name]
-    rows = min(manifest.histories_per_chunk, len(manifest.histories))
-    steps = min(manifest.steps_per_chunk, manifest.length)
     metadata = {
         "shape": [len(manifest.histories), manifest.length, *spec["shape"]],
         "data_type": spec["dtype"],
         "chunk_grid": {
             "name": "regular",
-            "configuration": {"chunk_shape": [rows, steps, *(max(1, n) for n in spec["shape"])]},
+            "configuration": {"chunk_shape": [*manifest.block_shape, *(max(1, n) for n in spec["shape"])]},
         },
         # One flat directory per field: a chunk's rename is made durable with its directory.
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},

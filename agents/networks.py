@@ -35,7 +35,9 @@ def encoder(observation_spec: Any) -> Callable[[Any], jax.Array]:
     if np.issubdtype(observation_spec.dtype, np.integer) and observation_spec.dtype != np.uint8:
         widths = high.astype(np.int64) - low.astype(np.int64) + 1
         if widths.sum() > 4096:
-            raise ValueError(f"One-hot features of {observation_spec!r} would be {widths.sum()}, more than 4096.")
+            raise ValueError(
+                f"One-hot features of {observation_spec!r} would be {widths.sum()}, more than 4096."
+            )
         values = [np.arange(lo, lo + w).astype(np.int32) for lo, w in zip(low, widths, strict=True)]
 
         def one_hot(observation: Any) -> jax.Array:
@@ -75,3 +77,10 @@ def policy_and_value(
     shown = np.broadcast_to(getattr(observation_spec, "minimum", 0), observation_spec.shape)
     shown = jnp.asarray(np.nan_to_num(shown, neginf=0.0), observation_spec.dtype)
     return lambda key: network.init(key, shown), network.apply
+
+
+def log_prob_and_entropy(logits: jax.Array, action: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """log pi(action) and entropy in nats, both [...], of `logits` [..., A] and `action` [...]."""
+    log_probs = jax.nn.log_softmax(logits)
+    chosen = jnp.take_along_axis(log_probs, action[..., None], axis=-1)
+    return jnp.squeeze(chosen, -1), -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)

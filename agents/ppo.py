@@ -18,7 +18,7 @@ from dm_env import specs
 from ._returns import cut_at_episode_ends
 from ._tabular import num_actions
 from ._types import EVALUATE, Agent, Trajectory
-from .networks import policy_and_value
+from .networks import log_prob_and_entropy, policy_and_value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,18 +134,17 @@ def ppo(observation_spec: Any, action_spec: specs.DiscreteArray, config: PPOConf
 
     def loss(params: Any, rows: _Rows) -> tuple[jax.Array, dict[str, jax.Array]]:
         logits, values = apply(params, rows.observation)
-        log_prob = rlax.batched_index(jax.nn.log_softmax(logits), rows.action)
+        log_prob, entropy = log_prob_and_entropy(logits, rows.action)
         ratio = jnp.exp(log_prob - rows.log_prob)
         advantage = (rows.advantage - jnp.mean(rows.advantage)) / (jnp.std(rows.advantage) + 1e-8)
         policy = rlax.clipped_surrogate_pg_loss(ratio, rows.weight * advantage, config.clip)
-        negative_entropy = rlax.entropy_loss(logits, rows.weight)
         value = 0.5 * jnp.mean(rows.weight * jnp.square(rows.target - values))
-        total = policy + config.entropy_cost * negative_entropy + config.value_cost * value
+        total = policy - config.entropy_cost * jnp.mean(rows.weight * entropy) + config.value_cost * value
         metrics = {
             "loss": total,
             "policy_loss": policy,
             "value_loss": value,
-            "entropy": -rlax.entropy_loss(logits, jnp.ones_like(rows.weight)),
+            "entropy": jnp.mean(entropy),
             "kl": jnp.mean(ratio - 1 - (log_prob - rows.log_prob)),
             "clip_fraction": jnp.mean(jnp.abs(ratio - 1) > config.clip),
         }

@@ -1,4 +1,4 @@
-"""Agents that give a curve its meaning: random, optimal, and posterior sampling, for Limbeck's own environments.
+"""Agents that give a curve its meaning: random, optimal and posterior sampling.
 
 They know the environment's dynamics and must only find out (or, optimal, are told) the task. None of
 them has anything to train: `init` returns an empty state and `update` changes nothing.
@@ -11,7 +11,19 @@ import jax
 import jax.numpy as jnp
 from dm_env import specs
 
-from ..envs import DOWN, FIRST, LAST, LEFT, RIGHT, STAY, UP, AdversarialBandit, DarkRoom, Environment, KeyToDoor
+from ..envs import (
+    DOWN,
+    FIRST,
+    LAST,
+    LEFT,
+    RIGHT,
+    STAY,
+    UP,
+    AdversarialBandit,
+    DarkRoom,
+    Environment,
+    KeyToDoor,
+)
 from ._types import EVALUATE, Agent
 
 
@@ -172,7 +184,13 @@ def stream_returns(
         act_key, step_key = jax.random.split(key)
         action, _, next_memory = agent.act(params, memory, act_key, timestep, EVALUATE)
         next_state, next_timestep = environment.step(step_key, task, state, action)
-        live = (next_memory, next_state, next_timestep, total + next_timestep.reward, next_timestep.step_type == LAST)
+        live = (
+            next_memory,
+            next_state,
+            next_timestep,
+            total + next_timestep.reward,
+            next_timestep.step_type == LAST,
+        )
         return jax.tree.map(lambda old, new: jnp.where(done, old, new), carry, live), None
 
     def episode(carry, inputs):
@@ -236,7 +254,7 @@ def _search_agent(environment: Environment, known: jax.Array | None = None, star
 
     def act(params, memory, key, timestep, mode):
         del params, mode
-        target_key, axis_key = jax.random.split(key)
+        which_cell, which_axis = jax.random.uniform(key, (2,))
         starts = (timestep.step_type == FIRST) | (timestep.step_type == LAST)
 
         # What the last action showed. In the merged stream the cell that it led to is not in the
@@ -252,7 +270,7 @@ def _search_agent(environment: Environment, known: jax.Array | None = None, star
         # Where to go.
         candidates = possible[stage]
         lost = starts | (stage != memory.stage) | ~candidates[jnp.maximum(memory.target, 0)]
-        rank = jax.random.randint(target_key, (), 0, jnp.maximum(candidates.sum(), 1))
+        rank = jnp.floor(which_cell * candidates.sum())
         drawn = jnp.argmax(jnp.cumsum(candidates) > rank)
         target = jnp.where(lost, drawn, memory.target)
         target = jnp.where(found[stage] >= 0, found[stage], target).astype(jnp.int32)
@@ -262,7 +280,7 @@ def _search_agent(environment: Environment, known: jax.Array | None = None, star
         dx, dy = target % core.size - x, target // core.size - y
         along_x = jnp.where(dx < 0, LEFT, RIGHT)
         along_y = jnp.where(dy < 0, UP, DOWN)
-        use_x = jnp.where((dx != 0) & (dy != 0), jax.random.bernoulli(axis_key), dx != 0)
+        use_x = jnp.where((dx != 0) & (dy != 0), which_axis < 0.5, dx != 0)
         action = jnp.where(use_x, along_x, jnp.where(dy != 0, along_y, STAY)).astype(jnp.int32)
         landing = jnp.asarray(transitions)[y * core.size + x, action]
         return action, (), SearchMemory(possible, found, target, stage, landing)

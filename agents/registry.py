@@ -15,7 +15,7 @@ from .ucb import UCB1Config, ucb1
 
 
 class Algorithm(NamedTuple):
-    """constructor: `(observation_spec, action_spec, config) -> Agent`; config: its dataclass; description: a line."""
+    """An algorithm: `constructor(observation_spec, action_spec, config) -> Agent`, its config class, a line."""
 
     constructor: Callable[..., Agent]
     config: type

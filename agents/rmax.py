@@ -39,7 +39,9 @@ class RMaxConfig:
 
     def __post_init__(self):
         if not 0 <= self.gamma < 1:
-            raise ValueError(f"gamma must lie in [0, 1), got {self.gamma}: unknown pairs are worth r_max/(1-gamma).")
+            raise ValueError(
+                f"gamma must lie in [0, 1), got {self.gamma}: unknown pairs are worth r_max/(1-gamma)."
+            )
         for name in ("known_after", "sweeps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
@@ -74,9 +76,7 @@ def sweep(values: jax.Array, model: RMaxModel, config: RMaxConfig) -> jax.Array:
     return jnp.where(model.visits >= config.known_after, known, optimistic).reshape(values.shape)
 
 
-def rmax(
-    observation_spec: Any, action_spec: specs.DiscreteArray, config: RMaxConfig = RMaxConfig()
-) -> Agent:
+def rmax(observation_spec: Any, action_spec: specs.DiscreteArray, config: RMaxConfig = RMaxConfig()) -> Agent:
     """R-max over an integer observation; greedy on optimistic values, ties broken at random.
 
     Bootstraps through truncation and not through termination. Both modes of `act` are greedy: all

@@ -32,7 +32,7 @@ _STYLE = {
 
 
 class Line(NamedTuple):
-    """One curve: `values` `[episode]`, the first at episode 1, and where there is one its interval `[episode, 2]`."""
+    """One curve: `values` `[episode]`, the first at episode 1, and its interval `[episode, 2]` if any."""
 
     label: str
     values: np.ndarray
@@ -42,13 +42,13 @@ class Line(NamedTuple):
     width: float = 1.6
 
 
-def curves(panels: Sequence[tuple[str, Sequence[Line]]], ylabel: str, episodes: int):
-    """A figure of curves over the episodes, one panel beside the other on one scale."""
+def curves(panels: Sequence[tuple[str, Sequence[Line]]], ylabel: str, episodes: int, width: float = 5.4):
+    """A figure of curves over the episodes, one panel of `width` inches beside the other on one scale."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     with rc_context(_STYLE):
-        figure = Figure(figsize=(5.4 * len(panels), 4.3), layout="constrained")
+        figure = Figure(figsize=(width * len(panels), 4.3), layout="constrained")
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for ax, (title, lines) in zip(axes, panels, strict=True):
             for line in lines:
@@ -69,7 +69,7 @@ def curves(panels: Sequence[tuple[str, Sequence[Line]]], ylabel: str, episodes: 
 
 
 def task_map(values: np.ndarray, outlined: np.ndarray, label: str):
-    """A figure of numbers on a square grid, `[row, column]`; NaN cells stay empty, `outlined` ones get a frame."""
+    """A figure of numbers on a square grid, `[row, column]`; NaN cells are empty, `outlined` ones framed."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
@@ -85,7 +85,9 @@ def task_map(values: np.ndarray, outlined: np.ndarray, label: str):
                 text = f"{values[row, column]:.2f}".replace("0.", ".", 1)
                 ax.text(column, row, text, ha="center", va="center", fontsize=8, color=ink)
         for row, column in np.argwhere(outlined):
-            frame = Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, fill=False, edgecolor="#c23b4b", linewidth=2)
+            frame = Rectangle(
+                (column - 0.47, row - 0.47), 0.94, 0.94, fill=False, edgecolor="#c23b4b", linewidth=2
+            )
             ax.add_patch(frame)
         ticks = range(0, side, 1 if side <= 12 else 4)
         ax.set_xticks(ticks)
@@ -106,13 +108,15 @@ def svg(figure, salt: str) -> str:
 
     file = io.StringIO()
     with rc_context({**_STYLE, "svg.hashsalt": salt}):
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+        figure.savefig(
+            file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+        )
     text = file.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text)
-    # Fixed names of groups and clips come once per figure; the page has several.
-    text = re.sub(r'id="([a-z]+_\d+)"', rf'id="{salt}_\1"', text)
+    # Groups have names that nothing refers to and that come again in other drawings.
+    text = re.sub(r' id="[A-Za-z.0-9]+_\d+"', "", text)
     return re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', 'width="100%"', text, count=1)
 
 

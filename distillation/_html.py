@@ -54,16 +54,21 @@ def note(text: str) -> str:
 
 
 def figure(svg: str, small: bool = False) -> str:
-    return f'<figure{" class=" + chr(34) + "small" + chr(34) if small else ""}>{svg}</figure>'
+    return f'<figure class="small">{svg}</figure>' if small else f"<figure>{svg}</figure>"
 
 
 def cards(items: Sequence[tuple[str, str]]) -> str:
     """Large numbers, each with what it is."""
-    cells = (f"<div class=card><b>{html.escape(value)}</b><span>{html.escape(name)}</span></div>" for name, value in items)
+    cells = (
+        f'<div class="card"><b>{html.escape(value)}</b><span>{html.escape(name)}</span></div>'
+        for name, value in items
+    )
     return f'<div class="cards">{"".join(cells)}</div>'
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[Any]], bad: Sequence[bool] = (), words: bool = False) -> str:
+def table(
+    headers: Sequence[str], rows: Sequence[Sequence[Any]], bad: Sequence[bool] = (), words: bool = False
+) -> str:
     """A table of numbers and short texts; rows marked in `bad` stand out."""
     head = "".join(f"<th>{html.escape(name)}</th>" for name in headers)
     body = []
@@ -71,7 +76,8 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[Any]], bad: Sequence[b
         mark = ' class="bad"' if i < len(bad) and bad[i] else ""
         body.append(f"<tr{mark}>" + "".join(f"<td>{html.escape(show(cell))}</td>" for cell in row) + "</tr>")
     kind = ' class="words"' if words else ""
-    return f'<div class="sheet"><table{kind}><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+    content = f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody>"
+    return f'<div class="sheet"><table{kind}>{content}</table></div>'
 
 
 def folded(title: str, content: str) -> str:

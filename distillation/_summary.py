@@ -67,7 +67,9 @@ def summarise(
         "regret": regret,
         "dead_tasks": sum(row["dead"] for row in by_task) if data.has_bounds else None,
         "worst_task": {name: worst[name] for name in ("id", "mean", "normalised", "optimum")},
-        "windows": {f"{first}-{final}": window(first - 1, final) for first, final in _checked(windows, episodes)},
+        "windows": {
+            f"{first}-{final}": window(first - 1, final) for first, final in _checked(windows, episodes)
+        },
         "by_training_seed": [
             {
                 "last_10": float(st.iqm(last_raw[data.training_seeds == i].ravel())),
@@ -97,8 +99,8 @@ def align(reference: np.ndarray, evaluations: Sequence[Evaluation]) -> dict[int 
     ids = np.asarray(evaluations[0].task_ids).tolist()
     if reference.ndim != 3 or len(reference) != len(ids):
         raise ValueError(
-            f"a reference must be [episode], or [task, seed, episode] with the {len(ids)} tasks of the evaluation; "
-            f"its shape is {reference.shape}"
+            f"a reference must be [episode], or [task, seed, episode] with the {len(ids)} tasks of the "
+            f"evaluation; its shape is {reference.shape}"
         )
     by_task = reference.mean(axis=1)
     return {None: by_task.mean(axis=0), **dict(zip(ids, by_task, strict=True))}
@@ -107,7 +109,9 @@ def align(reference: np.ndarray, evaluations: Sequence[Evaluation]) -> dict[int 
 def normalised_curve(curves: Mapping[int | None, np.ndarray], data: st.Strata) -> np.ndarray:
     """Mean normalised return per episode of an aligned reference."""
     if len(curves) == 1:
-        return st.normalise(curves[None][None], data.random.mean(keepdims=True), data.optimal.mean(keepdims=True))[0]
+        return st.normalise(
+            curves[None][None], data.random.mean(keepdims=True), data.optimal.mean(keepdims=True)
+        )[0]
     return st.normalise(_per_stratum(curves, data)[:, 0], data.random, data.optimal).mean(axis=0)
 
 
@@ -152,6 +156,6 @@ def _checked(windows: Sequence[tuple[int, int]], episodes: int) -> list[tuple[in
     for first, final in windows:
         if not 1 <= first <= final <= episodes:
             raise ValueError(
-                f"a window of episodes {first} to {final} is not within the {episodes} episodes that were evaluated"
+                f"a window of episodes {first} to {final} is not within the {episodes} that were evaluated"
             )
     return list(windows)

@@ -12,8 +12,8 @@ class Evaluation(NamedTuple):
       returns: undiscounted return of each episode, float32 `[task, seed, episode]`. A seed is one run of
         evaluation, from an empty context.
       task_ids: which tasks these are, int `[task]`.
-      random: mean return of uniformly random actions on each task, float32 `[task]`; exact or measured, NaN where
-        unknown.
+      random: mean return of uniformly random actions on each task, float32 `[task]`; exact or measured, NaN
+        where unknown.
       optimal: largest mean return on each task, float32 `[task]`; NaN where the environment has no bounds.
     """
 

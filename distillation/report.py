@@ -13,6 +13,7 @@ import numpy as np
 
 from . import _figures, _html
 from . import statistics as st
+from ._files import write
 from ._summary import LAST, RESAMPLES, align, normalised_curve, summarise
 from ._types import Evaluation
 
@@ -30,19 +31,20 @@ _REFERENCES = {
     "random": ("random", _figures.CHANCE, ":"),
 }
 _METHOD = (
-    "iqm: interquartile mean over all runs of all tasks and training seeds (a run is one evaluation seed on one task). "
-    "ci: 95 % percentile bootstrap that draws evaluation seeds within each (training seed, task); tasks and training "
-    "seeds are not drawn. Normalised: (return - random) / (optimal - random) of the task. last_10: mean of a run's last "
-    "10 episodes. auc: mean normalised return over all episodes. episodes_to_90: first episode at which the normalised "
-    "iqm is at least 0.9. regret: return lost against posterior sampling, summed over the episodes, mean over runs. "
-    "dead_tasks: tasks whose normalised last_10 is under 0.2 in the mean over evaluation seeds, for any training seed."
+    "iqm: interquartile mean over all runs of all tasks and training seeds (a run is one evaluation seed on "
+    "one task). ci: 95 % percentile bootstrap that draws evaluation seeds within each (training seed, "
+    "task); tasks and training seeds are not drawn. Normalised: (return - random) / (optimal - random) of "
+    "the task. last_10: mean of a run's last 10 episodes. auc: mean normalised return over all episodes. "
+    "episodes_to_90: first episode at which the normalised iqm is at least 0.9. regret: return lost against "
+    "posterior sampling, summed over the episodes, mean over runs. dead_tasks: tasks whose normalised "
+    "last_10 is under 0.2 in the mean over evaluation seeds, for any training seed."
 )
 
 Reference = np.ndarray | Mapping[str, np.ndarray]
 
 
 def write_report(
-    directory: str | os.PathLike,
+    directory: str | os.PathLike[str],
     parts: Mapping[str, Sequence[Evaluation]],
     references: Mapping[str, Reference] | None = None,
     source_curve: np.ndarray | None = None,
@@ -58,11 +60,12 @@ def write_report(
     Args:
       directory: made if it is missing; each file is written aside and renamed.
       parts: evaluations by name, each a list with one per training seed. Names: `train`, `held_out`,
-        `controls.rewards_zeroed`, `controls.context_cleared`; a dot nests in the result. `held_out` must be there.
+        `controls.rewards_zeroed`, `controls.context_cleared`; a dot nests in the result. `held_out` must be
+        there.
       references: curves of agents to compare with, by name: `posterior_sampling`, `optimal`, `random` or any
-        other. Each is the mean return per episode `[episode]`, or returns `[task, seed, episode]` in the order of
-        the part's tasks, or a mapping from a part's name to one of these; a control takes those of `held_out`.
-        Optimal and random lines come from the evaluations' own bounds where they are not given.
+        other. Each is the mean return per episode `[episode]`, or returns `[task, seed, episode]` in the
+        order of the part's tasks, or a mapping from a part's name to one of these; a control takes those of
+        `held_out`. Optimal and random lines come from the evaluations' own bounds where they are not given.
       source_curve: mean return of the source algorithm per episode of its own, `[episode]`.
       settings: what to show of the run's configuration, nested as it is; must be JSON-able.
       windows: further summaries over episodes, first and last counted from 1, such as `(36, 45)`.
@@ -105,13 +108,18 @@ def write_report(
     report["method"] = _METHOD
     report = _without_nan(report)
 
+    # All is made before anything is written: an error leaves an earlier report as it was.
+    figure = curves_figure(report)
+    files = {
+        "report.json": json.dumps(report, indent=1, allow_nan=False) + "\n",
+        "report.csv": _csv(parts),
+        "report.png": _figures.png(figure),
+        "report.html": _page(report, figure, grid),
+    }
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    figure = curves_figure(report)
-    _write(directory / "report.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
-    _write(directory / "report.csv", _csv(parts))
-    _write(directory / "report.png", _figures.png(figure))
-    _write(directory / "report.html", _page(report, figure, grid))
+    for name, content in files.items():
+        write(directory / name, content)
     return report
 
 
@@ -121,7 +129,11 @@ def summary_lines(report: Mapping[str, Any]) -> list[str]:
     bounded = held_out["optimum"] is not None
     last = held_out[f"last_{LAST}"]["episodes"]
     lines = [f"Held-out tasks, last {last} of {held_out['episodes']} episodes: {_sentence(held_out)}"]
-    lines.append(f"Training tasks: {_sentence(report['train'])}" if "train" in report else "Training tasks: not evaluated")
+    lines.append(
+        f"Training tasks: {_sentence(report['train'])}"
+        if "train" in report
+        else "Training tasks: not evaluated"
+    )
     key = f"last_{LAST}_normalised" if bounded else f"last_{LAST}"
     curve = (held_out["by_episode"]["normalised"] if bounded else held_out["by_episode"])["iqm"]
     marks = sorted({1, 10, 40, len(curve)} & set(range(1, len(curve) + 1)))
@@ -132,7 +144,9 @@ def summary_lines(report: Mapping[str, Any]) -> list[str]:
     lines.append(f"Learning in context: {within}")
     shown = [f"{name.replace('_', ' ')} {_html.show(part[key]['iqm'], 2)}" for name, part in controls.items()]
     lines.append(
-        f"Controls that a real in-context learner fails: {', '.join(shown)}" if shown else "Controls: not evaluated"
+        f"Controls that a real in-context learner fails: {', '.join(shown)}"
+        if shown
+        else "Controls: not evaluated"
     )
     worst = held_out["worst_task"]
     of = f" of {worst['optimum']:.2f}" if bounded else ""
@@ -153,7 +167,10 @@ def curves_figure(report: Mapping[str, Any]):
         curve = summary["by_episode"]["normalised"] if bounded else summary["by_episode"]
         lines = [_figures.Line("distilled", curve["iqm"], _figures.DISTILLED, "-", curve["ci"], 2.2)]
         references = {name: curves[kind] for name, curves in report["references"][part].items()}
-        flat = {"optimal": 1.0 if bounded else summary["optimum"], "random": 0.0 if bounded else summary["random"]}
+        flat = {
+            "optimal": 1.0 if bounded else summary["optimum"],
+            "random": 0.0 if bounded else summary["random"],
+        }
         for name, level in flat.items():
             if level is not None:
                 references.setdefault(name, [level] * summary["episodes"])
@@ -163,9 +180,13 @@ def curves_figure(report: Mapping[str, Any]):
         if report["source"] is not None:
             lines.append(_figures.Line("source's own", report["source"][kind], _figures.SOURCE, "-."))
         if part == "held_out":
-            for (name, control), ink in zip(report.get("controls", {}).items(), _figures.CONTROLS, strict=False):
+            for (name, control), ink in zip(
+                report.get("controls", {}).items(), _figures.CONTROLS, strict=False
+            ):
                 values = control["by_episode"]["normalised"] if bounded else control["by_episode"]
-                lines.append(_figures.Line(name.replace("_", " "), values["iqm"], ink, "-", values["ci"], 1.2))
+                lines.append(
+                    _figures.Line(name.replace("_", " "), values["iqm"], ink, "-", values["ci"], 1.2)
+                )
         panels.append((_TITLES[part], lines))
     ylabel = "normalised return" if bounded else "return"
     return _figures.curves(panels, ylabel, report["held_out"]["episodes"])
@@ -187,7 +208,8 @@ def _sentence(part: Mapping[str, Any]) -> str:
     text = f"{raw['iqm']:.2f} (95 % interval {_html.interval(raw['ci'], 2)})"
     if part["optimum"] is None:
         return f"{text}, random {_html.show(part['random'], 2)}"
-    return f"{text} of {part['optimum']:.2f}; normalised {normalised['iqm']:.3f} ({_html.interval(normalised['ci'])})"
+    within = _html.interval(normalised["ci"])
+    return f"{text} of {part['optimum']:.2f}; normalised {normalised['iqm']:.3f} ({within})"
 
 
 def _page(report: Mapping[str, Any], figure, grid: int | None) -> str:
@@ -195,7 +217,12 @@ def _page(report: Mapping[str, Any], figure, grid: int | None) -> str:
     held_out = report["held_out"]
     bounded = held_out["optimum"] is not None
     key = f"last_{LAST}_normalised" if bounded else f"last_{LAST}"
-    cards = [("held-out, last 10, normalised" if bounded else "held-out, last 10", _html.show(held_out[key]["iqm"]))]
+    cards = [
+        (
+            "held-out, last 10, normalised" if bounded else "held-out, last 10",
+            _html.show(held_out[key]["iqm"]),
+        )
+    ]
     cards.append(("95 % interval", _html.interval(held_out[key]["ci"])))
     if "train" in shown:
         cards.append(("training tasks", _html.show(shown["train"][key]["iqm"])))
@@ -205,15 +232,17 @@ def _page(report: Mapping[str, Any], figure, grid: int | None) -> str:
     seeds = held_out["training_seeds"]
     lead = (
         f"{held_out['tasks']} held-out tasks, {seeds} training seed{'s' if seeds > 1 else ''}, "
-        f"{held_out['evaluation_seeds']} evaluation seeds, {held_out['episodes']} episodes in context, weights frozen."
+        f"{held_out['evaluation_seeds']} evaluation seeds, {held_out['episodes']} episodes in context, "
+        "weights frozen."
     )
     sections = [
         _html.cards(cards),
         _html.heading("Learning in context"),
         _html.figure(_figures.svg(figure, "curves")),
         _html.note(
-            "Lines with bands are interquartile means with 95 % intervals; posterior sampling and the source's own "
-            "curve are means. The source learns by updating weights or tables, each of its episodes counted from 1."
+            "Lines with bands are interquartile means with 95 % intervals; posterior sampling and the "
+            "source's own curve are means. The source learns by updating weights or tables; its episodes are "
+            "counted from 1."
         ),
         _html.heading("Summary"),
         _summary_table(shown),
@@ -234,12 +263,17 @@ def _page(report: Mapping[str, Any], figure, grid: int | None) -> str:
         if name != "held_out"
     ]
     if seeds > 1:
-        rows = [(i, row["last_10"], row["last_10_normalised"]) for i, row in enumerate(held_out["by_training_seed"])]
+        rows = [
+            (i, row["last_10"], row["last_10_normalised"])
+            for i, row in enumerate(held_out["by_training_seed"])
+        ]
         sections += [_html.heading("Training seeds"), _html.table(("seed", "last 10", "normalised"), rows)]
     settings = [(name, str(value)) for name, value in _html.flatten(report["settings"]).items()]
     sections += [
         _html.heading("Settings"),
-        _html.table(("setting", "value"), settings, words=True) if settings else _html.note("None were given."),
+        _html.table(("setting", "value"), settings, words=True)
+        if settings
+        else _html.note("None were given."),
         _html.heading("How the numbers are made"),
         _html.note(report["method"]),
     ]
@@ -252,7 +286,20 @@ def _all_parts(report: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any] |
 
 
 def _summary_table(parts: Mapping[str, Mapping[str, Any]]) -> str:
-    headers = ("", "last 10", "95 %", "optimum", "random", "normalised", "95 %", "AUC", "to 90 %", "regret", "dead", "worst")
+    headers = (
+        "",
+        "last 10",
+        "95 %",
+        "optimum",
+        "random",
+        "normalised",
+        "95 %",
+        "AUC",
+        "to 90 %",
+        "regret",
+        "dead",
+        "worst",
+    )
     rows = [
         (
             _TITLES.get(name, name),
@@ -293,8 +340,12 @@ def _window_table(parts: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def _task_table(part: Mapping[str, Any]) -> str:
     headers = ("task", "last 10", "10 % quantile", "90 % quantile", "random", "optimum", "normalised")
     names = ("id", "mean", "low", "high", "random", "optimum", "normalised")
-    tasks = sorted(part["by_task"], key=lambda row: row["mean"] if row["normalised"] is None else row["normalised"])
-    return _html.table(headers, [[row[name] for name in names] for row in tasks], [row["dead"] for row in tasks])
+    tasks = sorted(
+        part["by_task"], key=lambda row: row["mean"] if row["normalised"] is None else row["normalised"]
+    )
+    return _html.table(
+        headers, [[row[name] for name in names] for row in tasks], [row["dead"] for row in tasks]
+    )
 
 
 def _on_grid(report: Mapping[str, Any], side: int) -> tuple[np.ndarray, np.ndarray]:
@@ -313,7 +364,9 @@ def _csv(parts: Mapping[str, Sequence[Evaluation]]) -> str:
     """One row per part, training seed, task and episode: mean and deviation over the evaluation seeds."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(("part", "training_seed", "task", "episode", "mean", "standard_deviation", "random", "optimum"))
+    writer.writerow(
+        ("part", "training_seed", "task", "episode", "mean", "standard_deviation", "random", "optimum")
+    )
     for name, evaluations in parts.items():
         for seed, evaluation in enumerate(evaluations):
             returns = np.asarray(evaluation.returns, np.float64)
@@ -340,9 +393,3 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def _write(path: pathlib.Path, content: str | bytes) -> None:
-    aside = path.with_name(f".writing_{path.name}")
-    aside.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.replace(aside, path)

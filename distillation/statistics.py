@@ -1,7 +1,7 @@
-"""Statistics of in-context learning: interquartile means with stratified bootstrap intervals, and what to read beside them.
+"""Statistics of in-context learning: interquartile means, bootstrap intervals, and what to read beside them.
 
-The interquartile mean and the stratified bootstrap follow Agarwal et al. 2021, "Deep Reinforcement Learning at
-the Edge of the Statistical Precipice"; the strata are ours.
+The interquartile mean and the stratified bootstrap follow Agarwal et al. 2021, "Deep Reinforcement Learning
+at the Edge of the Statistical Precipice"; the strata are ours.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,7 +35,9 @@ class Strata(NamedTuple):
     @property
     def has_bounds(self) -> bool:
         """Whether every stratum can be normalised."""
-        return bool(np.all(np.isfinite(self.random) & np.isfinite(self.optimal) & (self.optimal > self.random)))
+        return bool(
+            np.all(np.isfinite(self.random) & np.isfinite(self.optimal) & (self.optimal > self.random))
+        )
 
 
 class Estimate(NamedTuple):
@@ -61,8 +63,8 @@ def strata(evaluations: Sequence[Evaluation]) -> Strata:
             raise ValueError(f"returns must be [task, seed, episode] and not empty; their shape is {shape}")
         if not shape[0] == tasks == len(evaluation.random) == len(evaluation.optimal):
             raise ValueError(
-                f"an evaluation has returns of {shape[0]} tasks, {tasks} task ids, {len(evaluation.random)} random "
-                f"and {len(evaluation.optimal)} optimal returns"
+                f"an evaluation has returns of {shape[0]} tasks, {tasks} task ids, {len(evaluation.random)} "
+                f"random and {len(evaluation.optimal)} optimal returns"
             )
     sizes = {np.shape(evaluation.returns)[1:] for evaluation in evaluations}
     if len(sizes) != 1:
@@ -158,12 +160,12 @@ def stratified_bootstrap(
 
 
 def area_under_curve(returns: np.ndarray) -> np.ndarray:
-    """Mean over the episodes, `[..., episode]` to `[...]`: of normalised returns, 1 is optimal from the start."""
+    """Mean over the episodes, `[..., episode]` to `[...]`: normalised, 1 is optimal from the start."""
     return np.mean(returns, axis=-1)
 
 
 def episodes_to(curve: np.ndarray, threshold: float = 0.9) -> int | None:
-    """First episode, counted from 1, at which a curve `[episode]` is at the threshold or above; None if never."""
+    """First episode, counted from 1, at which a curve `[episode]` reaches the threshold; None if never."""
     reached = np.flatnonzero(np.asarray(curve) >= threshold)
     return int(reached[0]) + 1 if reached.size else None
 
@@ -183,7 +185,8 @@ def cumulative_regret(returns: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
 
 def dead(normalised_last: np.ndarray, threshold: float = 0.2) -> np.ndarray:
-    """Which strata are dead: those whose mean over the seeds is under a fifth of the way from random to optimal.
+    """Which strata are dead: those whose mean over the seeds is under a fifth of the way from random to
+    optimal.
 
     Args:
       normalised_last: normalised return of each run's last episodes, `[stratum, seed]`.

@@ -32,7 +32,7 @@ class CheckpointError(RuntimeError):
 
 
 class Restored(NamedTuple):
-    """What a checkpoint held: `tree` of NumPy arrays, the update count `step`, and the `settings` saved with it."""
+    """What a checkpoint held: `tree` of NumPy arrays, the update count `step`, and `settings`."""
 
     tree: Any
     step: int
@@ -76,8 +76,8 @@ def _describe(tree: Any) -> list[dict]:
     return rows
 
 
-def steps(directory: str | os.PathLike) -> list[int]:
-    """Update counts of the whole checkpoints in `directory`, ascending; whatever is incomplete is not seen."""
+def steps(directory: str | os.PathLike[str]) -> list[int]:
+    """Update counts of the whole checkpoints in `directory`, ascending; incomplete ones are not seen."""
     directory = pathlib.Path(directory)
     if not directory.is_dir():
         return []
@@ -85,7 +85,7 @@ def steps(directory: str | os.PathLike) -> list[int]:
     return sorted(int(match[1]) for match in found if match)
 
 
-def _place(directory: str | os.PathLike, step: int) -> pathlib.Path:
+def _place(directory: str | os.PathLike[str], step: int) -> pathlib.Path:
     return pathlib.Path(directory).absolute() / f"step_{step:08d}"
 
 
@@ -105,7 +105,11 @@ def _remove(place: pathlib.Path) -> None:
 
 
 def save(
-    directory: str | os.PathLike, step: int, tree: Any, settings: dict | None = None, keep: int | None = 2
+    directory: str | os.PathLike[str],
+    step: int,
+    tree: Any,
+    settings: dict | None = None,
+    keep: int | None = 2,
 ) -> pathlib.Path:
     """Writes a checkpoint atomically and removes the oldest ones.
 
@@ -148,11 +152,13 @@ def save(
                 _remove(_place(directory, old))
     except (OSError, ValueError) as error:
         # TensorStore reports a full disk or a lost permission as a ValueError.
-        raise CheckpointError(f"the checkpoint of step {step} could not be written to {directory}: {error}") from error
+        raise CheckpointError(
+            f"the checkpoint of step {step} could not be written to {directory}: {error}"
+        ) from error
     return final
 
 
-def _read(directory: str | os.PathLike, step: int | None) -> tuple[dict, list[np.ndarray]]:
+def _read(directory: str | os.PathLike[str], step: int | None) -> tuple[dict, list[np.ndarray]]:
     found = steps(directory)
     if not found:
         raise CheckpointError(f"there is no checkpoint in {directory}")
@@ -168,7 +174,9 @@ def _read(directory: str | os.PathLike, step: int | None) -> tuple[dict, list[np
             )
         arrays = _orbax().restore(place / "arrays")
         leaves = [
-            np.asarray(arrays[f"{i:05d}"]) if 0 not in row["shape"] else np.zeros(row["shape"], jnp.dtype(row["dtype"]))
+            np.asarray(arrays[f"{i:05d}"])
+            if 0 not in row["shape"]
+            else np.zeros(row["shape"], jnp.dtype(row["dtype"]))
             for i, row in enumerate(manifest["arrays"])
         ]
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -176,7 +184,7 @@ def _read(directory: str | os.PathLike, step: int | None) -> tuple[dict, list[np
     return manifest, leaves
 
 
-def restore(directory: str | os.PathLike, template: Any, step: int | None = None) -> Restored:
+def restore(directory: str | os.PathLike[str], template: Any, step: int | None = None) -> Restored:
     """Reads a checkpoint into the form of `template`.
 
     Args:
@@ -205,7 +213,7 @@ def restore(directory: str | os.PathLike, template: Any, step: int | None = None
     return Restored(jax.tree.unflatten(structure, new), manifest["step"], manifest["settings"])
 
 
-def restore_dict(directory: str | os.PathLike, step: int | None = None) -> Restored:
+def restore_dict(directory: str | os.PathLike[str], step: int | None = None) -> Restored:
     """Reads a checkpoint without a template, as nested dictionaries by the names in the manifest.
 
     Haiku's parameters, which are dictionaries already, come back as they were; a named tuple comes back as
@@ -222,7 +230,7 @@ def restore_dict(directory: str | os.PathLike, step: int | None = None) -> Resto
     return Restored(tree, manifest["step"], manifest["settings"])
 
 
-def settings(directory: str | os.PathLike, step: int | None = None) -> dict:
+def settings(directory: str | os.PathLike[str], step: int | None = None) -> dict:
     """The settings that lie beside a checkpoint's arrays, without reading those."""
     step = steps(directory)[-1] if step is None else step
     return json.loads((_place(directory, step) / "manifest.json").read_text())["settings"]
@@ -236,7 +244,9 @@ def _differences(stored: dict, expected: dict, most: int = 8) -> list[str]:
         elif name not in expected:
             lines.append(f"  {name}: {_shown(stored[name])} in the checkpoint, not expected")
         elif stored[name] != expected[name]:
-            lines.append(f"  {name}: {_shown(stored[name])} in the checkpoint, expected {_shown(expected[name])}")
+            lines.append(
+                f"  {name}: {_shown(stored[name])} in the checkpoint, expected {_shown(expected[name])}"
+            )
     if not lines:
         lines = ["  the same arrays in another order"]
     return lines if len(lines) <= most else [*lines[:most], f"  … and {len(lines) - most} more"]

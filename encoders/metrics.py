@@ -8,7 +8,7 @@ import os
 import pathlib
 import uuid
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 
 class MetricsLogger:
@@ -21,7 +21,8 @@ class MetricsLogger:
     metric; new metrics add columns), and `tensorboard/` with TensorBoard's event files.
 
     `start(step)`, which the training loop calls with the step that it goes on from, drops what was written
-    after that step: from the CSV file by rewriting it, from TensorBoard by a purge mark that its reader obeys.
+    after that step: from the CSV file by rewriting it, from TensorBoard by a purge mark that its reader
+      obeys.
     W&B goes on with the same run; it ignores rows of steps that it has already.
 
     Args:
@@ -38,7 +39,7 @@ class MetricsLogger:
 
     def __init__(
         self,
-        directory: str | os.PathLike,
+        directory: str | os.PathLike[str],
         tensorboard: bool = True,
         wandb: bool = False,
         project: str = "limbeck",
@@ -67,7 +68,7 @@ class MetricsLogger:
         self._started = True
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Writes one row. Steps must ascend; names should be the same from row to row, but new ones may come."""
+        """Writes one row. Steps must ascend; new names may come at any time."""
         if not self._started:
             self.start(step - 1)
         values = {key: float(value) for key, value in metrics.items()}
@@ -90,14 +91,14 @@ class MetricsLogger:
         if self._run is not None:
             self._run.finish()
 
-    def __enter__(self) -> "MetricsLogger":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_) -> None:
         self.close()
 
 
-def read_metrics(path: str | os.PathLike) -> dict[str, list[float]]:
+def read_metrics(path: str | os.PathLike[str]) -> dict[str, list[float]]:
     """Columns of a `metrics.csv`, NaN where a row has no such metric."""
     with open(path, newline="") as file:
         rows = list(csv.DictReader(file))

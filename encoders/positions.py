@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 
-def rotary(x: jax.Array, positions: jax.Array, base: float = 10_000.0) -> jax.Array:
+def rotary(x: jax.Array, positions: jax.Array, axes: int = 1, base: float = 10_000.0) -> jax.Array:
     """Rotates pairs of features by angles that grow with position (Su et al. 2021, arXiv 2104.09864).
 
     Scores between rotated queries and keys depend on differences of positions only. With several
@@ -12,16 +12,17 @@ def rotary(x: jax.Array, positions: jax.Array, base: float = 10_000.0) -> jax.Ar
 
     Args:
       x: `[..., T, H, D]`.
-      positions: integers `[..., T]`, or `[..., T, A]` where `x` has A axes of position; D must be a
-        multiple of 2A. The pair of feature i of an axis is i + D / 2A, as in GPT-NeoX.
+      positions: integers `[..., T]`, or with several axes `[..., T, axes]`.
+      axes: axes of position; D must be a multiple of twice as many. The partner of an axis' feature i
+        is its feature i + D / (2 axes), as in GPT-NeoX.
       base: the longest wavelength is 2 pi times this.
 
     Raises:
       ValueError: where D cannot be shared out.
     """
-    if positions.ndim == x.ndim - 2:
+    if axes == 1:
         positions = positions[..., None]
-    axes, size = positions.shape[-1], x.shape[-1]
+    size = x.shape[-1]
     if size % (2 * axes):
         raise ValueError(f"Rotary positions over {axes} axes need a head size divisible by {2 * axes}, got {size}.")
     half = size // (2 * axes)

@@ -4,7 +4,7 @@ import collections
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, TextIO
+from typing import Any, Self, TextIO
 
 
 _WINDOW_S = 30.0
@@ -42,6 +42,7 @@ class Progress:
         self._file = sys.stderr if file is None else file
         self._clock = clock
         self._bar: Any = None
+        self._task: Any = None
         self.start(0, total)
 
     def start(self, done: int, total: int) -> None:
@@ -69,7 +70,9 @@ class Progress:
 
     def __call__(self, step: int, state: Any, metrics: dict[str, float]) -> None:
         """As a callback of `train`: shows the loss, and tokens per second where they are known."""
-        self.update(step, **{name: metrics[name] for name in ("loss", "tokens_per_second") if name in metrics})
+        self.update(
+            step, **{name: metrics[name] for name in ("loss", "tokens_per_second") if name in metrics}
+        )
 
     @property
     def rate(self) -> float:
@@ -82,7 +85,7 @@ class Progress:
         """Seconds left at the present rate; None before it is known."""
         return (self._total - self._done) / self.rate if self.rate > 0 else None
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> Self:
         if self._file.isatty():
             self._open_bar()
         return self
@@ -98,7 +101,9 @@ class Progress:
     def _facts(self) -> str:
         facts = []
         if self.rate > 0:
-            facts.append(f"{self.rate:.3g} {self._unit}/s" if self.rate < 1000 else f"{self.rate:,.0f} {self._unit}/s")
+            facts.append(
+                f"{self.rate:.3g} {self._unit}/s" if self.rate < 1000 else f"{self.rate:,.0f} {self._unit}/s"
+            )
         if self.remaining_s is not None and self._done < self._total:
             facts.append(f"{duration(self.remaining_s)} left")
         elif self._done >= self._total:
@@ -111,7 +116,8 @@ class Progress:
         share = 100 * self._done // max(self._total, 1)
         facts = self._facts()
         print(
-            f"{self._label}: {self._done}/{self._total} {self._unit} ({share} %){', ' if facts else ''}{facts}",
+            f"{self._label}: {self._done}/{self._total} {self._unit} ({share} %)"
+            f"{', ' if facts else ''}{facts}",
             file=self._file,
             flush=True,
         )

@@ -93,7 +93,11 @@ class TrainConfig:
     def schedule(self) -> optax.Schedule:
         """Learning rate as a function of the update, counted from 0."""
         return warmup_cosine(
-            self.learning_rate, self.steps, self.warmup_steps, self.initial_learning_rate, self.final_learning_rate
+            self.learning_rate,
+            self.steps,
+            self.warmup_steps,
+            self.initial_learning_rate,
+            self.final_learning_rate,
         )
 
     def optimiser(self) -> optax.GradientTransformation:
@@ -132,7 +136,7 @@ def train(
     params: Params,
     batches: Callable[[int], Batch],
     config: TrainConfig,
-    directory: str | os.PathLike | None = None,
+    directory: str | os.PathLike[str] | None = None,
     callbacks: Sequence[Callable[[int, TrainState, dict[str, float]], Any]] = (),
     devices: Sequence[jax.Device] | None = None,
     stop_at: int | None = None,
@@ -154,9 +158,10 @@ def train(
         clipping), `learning_rate`, the loss's own, `updates_per_second`, and `tokens_per_second`. The state's
         arrays are reused by the next update: copy what is kept. A callback that has a method
         `start(step, steps)` gets it called before the first update, with the step that the run goes on from.
-      devices: that the batch axis is divided over, the parameters being copied to each; all local ones if None.
-      stop_at: ends at the first end of a call at or after this update, with a checkpoint; the schedule is still
-        that of `config.steps`, and the same command without it goes on.
+      devices: that the batch axis is divided over, the parameters being copied to each; all local ones if
+        None.
+      stop_at: ends at the first end of a call at or after this update, with a checkpoint; the schedule is
+        still that of `config.steps`, and the same command without it goes on.
 
     Returns:
       The state after the last update.
@@ -195,7 +200,9 @@ def train(
             interval.skip(seconds)
             state, outputs = program(state, stack)
             waiting.append((first, outputs))
-            save = directory is not None and (_crosses(first, after, config.checkpoint_every) or after == spans[-1][1])
+            save = directory is not None and (
+                _crosses(first, after, config.checkpoint_every) or after == spans[-1][1]
+            )
             log = save or _crosses(first, after, config.log_every) or after == spans[-1][1]
             # The host stays one call ahead of the device, and waits for it only where it has to look.
             while waiting and (log or len(waiting) > 1):
@@ -213,7 +220,7 @@ def train(
     return state
 
 
-def load_params(directory: str | os.PathLike, step: int | None = None) -> tuple[Params, int]:
+def load_params(directory: str | os.PathLike[str], step: int | None = None) -> tuple[Params, int]:
     """Parameters of a checkpoint (the newest if `step` is None) and its update count, without a template.
 
     They come back as nested dictionaries of NumPy arrays, as Haiku's are.
@@ -311,8 +318,8 @@ def _stacked(batches, accumulation: int, num_devices: int, sharding, first: int,
     sizes = {np.shape(x)[:1] for batch in chosen for x in jax.tree.leaves(batch)}
     if len(sizes) != 1 or () in sizes:
         raise ValueError(
-            f"the arrays of updates {first} to {after - 1} must all have the batch as their first axis, of one "
-            f"size; their first axes are {sorted(sizes)}"
+            f"the arrays of updates {first} to {after - 1} must all have the batch as their first axis, "
+            f"of one size; their first axes are {sorted(sizes)}"
         )
     ((size,),) = sizes
     if size == 0 or size % (accumulation * num_devices):
@@ -356,10 +363,12 @@ def _check_finite(first: int, values: dict, batches, last_saved: int | None) -> 
         if sound
         else f"Its batch, batches({step}), has values that are not finite: look at the data"
     )
-    kept = "no checkpoint was written" if last_saved is None else f"the checkpoint of step {last_saved} is whole"
+    kept = (
+        "no checkpoint was written" if last_saved is None else f"the checkpoint of step {last_saved} is whole"
+    )
     raise NonFiniteLossError(
-        f"update {step} gave loss {values['loss'][i]:g} and gradient norm {values['grad_norm'][i]:g} at learning "
-        f"rate {values['learning_rate'][i]:.3g}. {advice}; {kept}."
+        f"update {step} gave loss {values['loss'][i]:g} and gradient norm {values['grad_norm'][i]:g} at "
+        f"learning rate {values['learning_rate'][i]:.3g}. {advice}; {kept}."
     )
 
 

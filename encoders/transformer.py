@@ -29,6 +29,7 @@ class TransformerConfig:
       norm_type: `layer` or `rms`.
       bias: whether linear maps and layer norms have one.
       positions: `rotary` (in every attention), `learned` (a table added to the input) or `none`.
+      position_axes: axes that rotary positions have: 2 for images, 3 for video.
       max_positions: rows of the learned table.
       causal: whether position t sees positions up to t only.
       window: with `causal`, how many positions back a layer sees, itself included; None means all.
@@ -50,6 +51,7 @@ class TransformerConfig:
     norm_type: NormType = "layer"
     bias: bool = True
     positions: Literal["rotary", "learned", "none"] = "rotary"
+    position_axes: int = 1
     max_positions: int = 1024
     causal: bool = True
     window: int | None = None
@@ -138,7 +140,7 @@ class Transformer(hk.Module):
         Args:
           x: `[..., T, d_model]`.
           mask: boolean `[..., T, T]`, True where attention is allowed, beside the causal one.
-          positions: `[..., T]` or `[..., T, A]` for rotary over A axes; 0 … T - 1 if None.
+          positions: `[..., T]`, or `[..., T, A]` with A `position_axes`, where they must be given; 0 … T - 1 if None.
           context: `[..., S, C]`, what cross-attention reads.
           context_mask: boolean `[..., T, S]`.
           condition: `[..., d_condition]`, with `conditioning`.
@@ -277,7 +279,7 @@ class _Block(hk.Module):
         qkv = qkv.reshape(*qkv.shape[:-1], heads + 2 * key_heads, size)
         if self._config.positions == "rotary":
             # Queries and keys are turned together, then parted.
-            turned = rotary(qkv[..., : heads + key_heads, :], positions)
+            turned = rotary(qkv[..., : heads + key_heads, :], positions, self._config.position_axes)
             return turned[..., :heads, :], turned[..., heads:, :], qkv[..., heads + key_heads :, :]
         return jnp.split(qkv, [heads, heads + key_heads], axis=-2)
 

@@ -35,11 +35,11 @@ from .key_to_door import KeyToDoorState as KeyToDoorState
 from .registry import describe as describe
 from .registry import environment_names as environment_names
 from .registry import make as make
+from .spec_space import space_from_spec as space_from_spec
+from .spec_space import spec_from_space as spec_from_space
 from .splits import Split as Split
 from .splits import split_of as split_of
 from .splits import split_tasks as split_tasks
-from .spec_space import space_from_spec as space_from_spec
-from .spec_space import spec_from_space as spec_from_space
 from .tasks import check_task as check_task
 from .tasks import check_task_ids as check_task_ids
 from .tasks import task_at as task_at

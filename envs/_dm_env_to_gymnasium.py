@@ -37,7 +37,9 @@ class DmEnvToGymnasium(gymnasium.Env):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict]:
         if not self._running:
-            raise gymnasium.error.ResetNeeded("The episode has ended or not begun: call reset() before step().")
+            raise gymnasium.error.ResetNeeded(
+                "The episode has ended or not begun: call reset() before step()."
+            )
         timestep = self._environment.step(as_sample(action, self._action_spec))
         last = timestep.last()
         self._running = not last
@@ -57,8 +59,8 @@ class DmEnvToGymnasium(gymnasium.Env):
             self._environment.reseed(seed)
         else:
             warnings.warn(
-                f"reset(seed={seed}) cannot reseed a {type(self._environment).__name__}: a dm_env environment has "
-                "no seed. Give dm_env_to_gymnasium a factory `seed -> environment` instead.",
+                f"reset(seed={seed}) cannot reseed a {type(self._environment).__name__}: dm_env knows "
+                "no seeds. Give dm_env_to_gymnasium a factory `seed -> environment` instead.",
                 stacklevel=3,
             )
 

@@ -84,7 +84,9 @@ class DmEnvToJax:
         return jax.tree.map(lambda spec: jax.ShapeDtypeStruct(spec.shape, spec.dtype), self._observation_spec)
 
     def _observe(self, timestep: dm_env.TimeStep) -> Any:
-        return jax.tree.map(lambda spec, x: np.asarray(x, spec.dtype), self._observation_spec, timestep.observation)
+        return jax.tree.map(
+            lambda spec, x: np.asarray(x, spec.dtype), self._observation_spec, timestep.observation
+        )
 
     def _host_reset(self) -> tuple[np.ndarray, Any]:
         self._calls += 1

@@ -17,8 +17,8 @@ def seed_key(seed: int) -> jax.Array:
     """The key from which an adapter draws its episodes; seed is any integer from 0."""
     if seed < 0:
         raise ValueError(f"A seed is an integer from 0, got {seed}.")
-    key = jax.random.key(seed % 2**31)
-    return jax.random.fold_in(key, seed >> 31) if seed >> 31 else key
+    key, rest = jax.random.key(seed % 2**31), seed >> 31
+    return jax.random.fold_in(key, rest % 2**31) if rest else key
 
 
 def seed_task(environment: Environment, seed: int) -> Task:
@@ -31,7 +31,9 @@ def _sample(environment: Environment, key: jax.Array) -> Task:
     return environment.sample_task(key)
 
 
-def keyed_reset(environment: Environment, key: jax.Array, task: Task) -> tuple[jax.Array, State, dm_env.TimeStep]:
+def keyed_reset(
+    environment: Environment, key: jax.Array, task: Task
+) -> tuple[jax.Array, State, dm_env.TimeStep]:
     """`reset` that splits its own key off a stream's key."""
     key, reset_key = jax.random.split(key)
     return key, *environment.reset(reset_key, task)

@@ -40,7 +40,9 @@ class JaxToGymnasium(gymnasium.Env):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict]:
         if self._host.needs_reset:
-            raise gymnasium.error.ResetNeeded("The episode has ended or not begun: call reset() before step().")
+            raise gymnasium.error.ResetNeeded(
+                "The episode has ended or not begun: call reset() before step()."
+            )
         timestep = self._host.step(action)
         last = bool(timestep.step_type == LAST)
         terminated = last and bool(timestep.discount == 0)
@@ -54,7 +56,9 @@ def check_options(options: dict[str, Any] | None, known: set[str]) -> None:
     """Raises ValueError for a reset option that is not known."""
     for option in options or {}:
         if option not in known:
-            raise ValueError(f"There is no reset option {option!r}; known: {', '.join(sorted(known)) or 'none'}.")
+            raise ValueError(
+                f"There is no reset option {option!r}; known: {', '.join(sorted(known)) or 'none'}."
+            )
 
 
 def to_gymnasium(environment: Environment, task: Task | None = None, seed: int = 0) -> JaxToGymnasium:

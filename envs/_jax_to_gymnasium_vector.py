@@ -60,7 +60,9 @@ class JaxToGymnasiumVector(gymnasium.vector.VectorEnv):
         else:
             sizes = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(tasks)}
             if sizes != {(num_envs,)}:
-                raise ValueError(f"{num_envs} copies need tasks stacked [{num_envs}, …], got leading axes {sizes}.")
+                raise ValueError(
+                    f"{num_envs} copies need tasks stacked [{num_envs}, …], got leading axes {sizes}."
+                )
             rows = [jax.tree.map(lambda x, i=i: np.asarray(x)[i], tasks) for i in range(num_envs)]
             each = [check_task(environment, row) for row in rows]
         self._tasks = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
@@ -76,10 +78,8 @@ class JaxToGymnasiumVector(gymnasium.vector.VectorEnv):
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         check_options(options, set())
-        first_seed = seed if isinstance(seed, int) else None
-        super().reset(seed=first_seed)
         if seed is not None:
-            seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else list(seed)
+            seeds = [seed + i for i in range(self.num_envs)] if np.ndim(seed) == 0 else list(seed)
             if len(seeds) != self.num_envs:
                 raise ValueError(f"{self.num_envs} copies need as many seeds, got {len(seeds)}.")
             keys = [old if s is None else seed_key(s) for s, old in zip(seeds, self._keys, strict=True)]

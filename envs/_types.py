@@ -60,7 +60,7 @@ class Environment(Protocol):
     def discount_spec(self) -> specs.BoundedArray: ...
 
     def bounds(self, task: Task) -> tuple[jax.Array, jax.Array]:
-        """Exact mean episode returns of (the uniform-random policy, the optimal policy); NaN where unknown."""
+        """Exact mean episode returns of (the uniform-random policy, the optimal one); NaN where unknown."""
         ...
 
     def markov_spec(self) -> Any:

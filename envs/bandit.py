@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from dm_env import specs
 
+from ._by_value import ByValue
 from ._types import restart, transition
 
 
@@ -17,7 +18,7 @@ class BanditState(NamedTuple):
     time: jax.Array
 
 
-class AdversarialBandit:
+class AdversarialBandit(ByValue):
     """A Bernoulli bandit whose good arms change sides between training and test.
 
     Task: payout probabilities of the arms, float32 [num_arms]. Actions: arms. A pull pays 1 with its
@@ -57,10 +58,19 @@ class AdversarialBandit:
             raise ValueError(f"The adversarial bandit's bias is a probability, got {bias}.")
         if split not in ("train", "held_out"):
             raise ValueError(f"The adversarial bandit's split is 'train' or 'held_out', got {split!r}.")
-        self.name, self.num_arms, self.max_steps, self.bias, self.split = name, num_arms, max_steps, bias, split
+        self.name, self.num_arms, self.max_steps, self.bias, self.split = (
+            name,
+            num_arms,
+            max_steps,
+            bias,
+            split,
+        )
+        self._settings = (name, num_arms, max_steps, bias, split)
 
     def tasks(self) -> jax.Array:
-        raise ValueError(f"The tasks of {self.name} cannot be listed: they are continuous. Use sample_task(key).")
+        raise ValueError(
+            f"The tasks of {self.name} cannot be listed: they are continuous. Use sample_task(key)."
+        )
 
     def sample_task(self, key: jax.Array) -> jax.Array:
         side_key, payout_key = jax.random.split(key)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from dm_env import specs
 
+from ._by_value import ByValue
 from ._grid import MOVES, move_table
 from ._types import restart, transition
 
@@ -21,7 +22,7 @@ class DarkRoomState(NamedTuple):
     time: jax.Array
 
 
-class DarkRoom:
+class DarkRoom(ByValue):
     """A dark square room with one rewarded cell that the agent cannot see.
 
     Task: int32 goal cell in [0, size**2), cell = y * size + x. Observation: own (x, y), int32 [2].
@@ -47,6 +48,7 @@ class DarkRoom:
         if max_steps < 1:
             raise ValueError(f"Dark Room needs max_steps of at least 1, got {max_steps}.")
         self.name, self.size, self.max_steps, self.once = name, size, max_steps, once
+        self._settings = (name, size, max_steps, once)
         self.num_tasks = size * size
         self.transitions = move_table(size)
         self.start = (size * size) // 2

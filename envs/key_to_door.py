@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from dm_env import specs
 
+from ._by_value import ByValue
 from ._grid import MOVES, distances, move_table
 from ._types import restart, transition
 
@@ -22,7 +23,7 @@ class KeyToDoorState(NamedTuple):
     time: jax.Array
 
 
-class KeyToDoor:
+class KeyToDoor(ByValue):
     """A dark room where an unseen key must be found before an unseen door pays.
 
     Task: (key, door) cells, int32 [2], each in [0, size**2), cell = y * size + x; task id =
@@ -52,6 +53,7 @@ class KeyToDoor:
         if max_steps < 1:
             raise ValueError(f"Key-to-Door needs max_steps of at least 1, got {max_steps}.")
         self.name, self.size, self.max_steps = name, size, max_steps
+        self._settings = (name, size, max_steps)
         self.num_cells = size * size
         self.num_tasks = self.num_cells**2
         self.transitions = move_table(size)

@@ -22,11 +22,17 @@ class _Entry(NamedTuple):
 
 _ENTRIES: dict[str, _Entry] = {
     "adversarial_bandit": _Entry(
-        AdversarialBandit, {}, "10 Bernoulli arms, 100 trials; odd arms favoured in training, even ones at test."
+        AdversarialBandit,
+        {},
+        "10 Bernoulli arms, 100 trials; odd arms favoured in training, even ones at test.",
     ),
-    "dark_room": _Entry(DarkRoom, {}, "9x9 room, 20 steps from the centre, 1 on every step on an unseen goal."),
+    "dark_room": _Entry(
+        DarkRoom, {}, "9x9 room, 20 steps from the centre, 1 on every step on an unseen goal."
+    ),
     "dark_room_hard": _Entry(
-        DarkRoom, {"size": 17, "once": True}, "17x17 room, 20 steps from the centre, 1 once at an unseen goal."
+        DarkRoom,
+        {"size": 17, "once": True},
+        "17x17 room, 20 steps from the centre, 1 once at an unseen goal.",
     ),
     "dark_key_to_door": _Entry(
         KeyToDoor, {}, "9x9 room, 50 steps from a random cell, 1 at an unseen key, then 1 at an unseen door."
@@ -92,11 +98,18 @@ def spec_as_json(spec: Any) -> Any:
         return {key: spec_as_json(value) for key, value in spec.items()}
     if isinstance(spec, (tuple, list)):
         return [spec_as_json(value) for value in spec]
-    fields: dict[str, Any] = {"name": spec.name, "shape": list(spec.shape), "dtype": np.dtype(spec.dtype).name}
+    fields: dict[str, Any] = {
+        "name": spec.name,
+        "shape": list(spec.shape),
+        "dtype": np.dtype(spec.dtype).name,
+    }
     if isinstance(spec, specs.DiscreteArray):
         fields["num_values"] = int(spec.num_values)
     elif isinstance(spec, specs.BoundedArray):
-        fields["minimum"], fields["maximum"] = np.asarray(spec.minimum).tolist(), np.asarray(spec.maximum).tolist()
+        fields["minimum"], fields["maximum"] = (
+            np.asarray(spec.minimum).tolist(),
+            np.asarray(spec.maximum).tolist(),
+        )
     return fields
 
 

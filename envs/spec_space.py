@@ -42,7 +42,7 @@ def spec_from_space(space: gymnasium.Space, name: str | None = None) -> Any:
     """The dm_env spec of a gymnasium space, or a nest of them for Dict (a dict) and Tuple (a tuple).
 
     Discrete from 0 becomes DiscreteArray, from elsewhere a scalar BoundedArray; MultiDiscrete and
-    MultiBinary become BoundedArrays; Box becomes BoundedArray, or Array where it spans its whole dtype;
+    MultiBinary become BoundedArrays; Box becomes BoundedArray, or Array where every bound is infinite;
     spaces of strings become StringArray.
 
     Raises:
@@ -62,8 +62,7 @@ def spec_from_space(space: gymnasium.Space, name: str | None = None) -> Any:
     if isinstance(space, spaces.MultiBinary):
         return specs.BoundedArray(space.shape, space.dtype, 0, 1, name)
     if isinstance(space, spaces.Box):
-        low, high = _full_range(space.dtype)
-        if np.all(space.low == low) and np.all(space.high == high):
+        if np.all(np.isneginf(space.low)) and np.all(np.isposinf(space.high)):
             return specs.Array(space.shape, space.dtype, name)
         return specs.BoundedArray(space.shape, space.dtype, space.low, space.high, name)
     if isinstance(space, spaces.Text) or space.dtype == np.dtype(str):

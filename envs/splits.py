@@ -42,10 +42,14 @@ class Split(NamedTuple):
             seed, salt = int(fields["seed"]), str(fields["salt"])
             train, held_out = (tuple(int(i) for i in fields[part]) for part in ("train", "held_out"))
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"Not a stored split: {error!r}. Expected seed, salt, train and held_out.") from None
+            raise ValueError(
+                f"Not a stored split: {error!r}. Expected seed, salt, train and held_out."
+            ) from None
         split = cls(seed, salt, train, held_out)
         if split != split_tasks(len(train) + len(held_out), len(held_out), seed):
-            raise ValueError(f"The stored split is not the one that seed {seed} gives: splits are never edited.")
+            raise ValueError(
+                f"The stored split is not the one that seed {seed} gives: splits are never edited."
+            )
         return split
 
 

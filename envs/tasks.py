@@ -45,9 +45,12 @@ def check_task(environment: Environment, task: Task) -> Task:
             array = np.asarray(value)
             if array.size and not np.can_cast(array.dtype, spec.dtype, "same_kind"):
                 raise ValueError(f"expected {spec.dtype}, got {array.dtype}")
+            if np.isnan(array).any():
+                raise ValueError("it holds NaN")
             return jnp.asarray(spec.validate(array.astype(spec.dtype)))
         except ValueError as error:
             reason = str(error).splitlines()[0]
-            raise ValueError(f"Task {value!r} is outside {environment.name} ({spec.name}): {reason}") from None
+            message = f"Task {value!r} is outside {environment.name} ({spec.name}): {reason}"
+            raise ValueError(message) from None
 
     return jax.tree.map(check, environment.task_spec(), task)

@@ -31,19 +31,19 @@ def make_manifest(num=10, length=24, group=4, chunk=8, **kwargs):
         HistoryInfo(h % 9, h % 9, "held_out" if h % 9 == 3 else "train", "q_learning", h // 2, h % 2, 7)
         for h in range(num)
     ]
-    defaults = dict(
-        environment="toy",
-        environment_kwargs={"size": 3},
-        observation={"shape": [2], "dtype": "int32", "minimum": 0, "maximum": 8},
-        action={"shape": [], "dtype": "int32", "minimum": 0, "maximum": 4},
-        max_steps=HORIZON,
-        split={"salt": "limbeck-0", "seed": 0, "held_out": [3]},
-        length=length,
-        histories=histories,
-        histories_per_chunk=group,
-        steps_per_chunk=chunk,
-        settings={"epsilon": 0.1, "nested": {"a": [1, 2]}},
-    )
+    defaults = {
+        "environment": "toy",
+        "environment_kwargs": {"size": 3},
+        "observation": {"shape": [2], "dtype": "int32", "minimum": 0, "maximum": 8},
+        "action": {"shape": [], "dtype": "int32", "minimum": 0, "maximum": 4},
+        "max_steps": HORIZON,
+        "split": {"salt": "limbeck-0", "seed": 0, "held_out": [3]},
+        "length": length,
+        "histories": histories,
+        "histories_per_chunk": group,
+        "steps_per_chunk": chunk,
+        "settings": {"epsilon": 0.1, "nested": {"a": [1, 2]}},
+    }
     return Manifest(**{**defaults, **kwargs})
 
 
@@ -150,9 +150,9 @@ def test_a_manifest_comes_back_and_takes_an_environments_specs(tmp_path):
         HistoryReader(tmp_path, DarkRoom("dark_room_hard", 17, once=True))
     with pytest.raises(HistoryError, match=r"maximum: 8 there, 10 here"):
         HistoryReader(tmp_path, DarkRoom(size=11))
+    far = dataclasses.replace(manifest, histories=[dataclasses.replace(infos[0], task_id=81)])
+    HistoryWriter.create_or_open(tmp_path / "far", far).close()
     with pytest.raises(HistoryError, match="History 0 .* is of task 81; dark_room has tasks 0 to 80"):
-        far = dataclasses.replace(manifest, histories=[dataclasses.replace(infos[0], task_id=81)])
-        HistoryWriter.create_or_open(tmp_path / "far", far).close()
         HistoryReader(tmp_path / "far", env)
 
 
@@ -551,10 +551,10 @@ def test_streams_of_a_store_that_is_still_being_written(tmp_path):
 def test_bad_choices_of_histories(store):
     reader = HistoryReader(store)
     for arguments, message in [
-        (dict(histories=[10]), "There is no history 10"),
-        (dict(histories=[]), "empty list"),
-        (dict(histories=[3]), "History 3 is held_out, not train"),
-        (dict(split="test"), "train, held_out; got 'test'"),
+        ({"histories": [10]}, "There is no history 10"),
+        ({"histories": []}, "empty list"),
+        ({"histories": [3]}, "History 3 is held_out, not train"),
+        ({"split": "test"}, "train, held_out; got 'test'"),
     ]:
         with pytest.raises(HistoryError, match=message):
             load_streams(reader, **arguments)

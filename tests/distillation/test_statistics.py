@@ -30,7 +30,9 @@ def test_normalise_by_hand():
 def test_strata_of_seeds_with_different_tasks():
     def one(ids, value):
         shape = (len(ids), 2, 3)
-        return Evaluation(np.full(shape, value, np.float32), np.array(ids), np.zeros(len(ids)), np.ones(len(ids)))
+        return Evaluation(
+            np.full(shape, value, np.float32), np.array(ids), np.zeros(len(ids)), np.ones(len(ids))
+        )
 
     joined = st.strata([one([5, 7], 1), one([7, 8, 9], 2)])
     assert joined.task_ids.tolist() == [5, 7, 7, 8, 9]
@@ -47,7 +49,8 @@ def test_strata_of_seeds_with_different_tasks():
 
 
 def test_bootstrap_of_two_values_is_the_binomial():
-    # One stratum with the seeds 0 and 1: the mean of a resample is 0, 1/2 or 1 with probabilities 1/4, 1/2, 1/4.
+    # One stratum with the seeds 0 and 1: the mean of a resample is 0, 1/2 or 1 with probabilities 1/4, 1/2,
+    # 1/4.
     drawn = []
 
     def mean(x):

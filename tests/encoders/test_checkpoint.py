@@ -104,14 +104,18 @@ def test_a_killed_run_ends_with_the_same_bits(tmp_path, where):
     assert _checkpoint.steps(tmp_path) == [5, 10]
     assert (tmp_path / ".writing_00000015").exists() == (where == "saving")
     config = TrainConfig(**CONFIG)
-    assert_same(train(loss, parameters(), source, config, tmp_path), train(loss, parameters(), source, config))
+    assert_same(
+        train(loss, parameters(), source, config, tmp_path), train(loss, parameters(), source, config)
+    )
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["step_00000015", "step_00000020"]
 
 
 def test_other_settings_are_refused_with_the_differences(tmp_path):
     train(loss, parameters(), source, TrainConfig(**CONFIG), tmp_path, stop_at=5)
     with pytest.raises(ValueError, match=r"(?s)learning_rate: 0.05 there, 0.1 now.*steps: 20 there, 40 now"):
-        train(loss, parameters(), source, TrainConfig(**{**CONFIG, "steps": 40, "learning_rate": 0.1}), tmp_path)
+        train(
+            loss, parameters(), source, TrainConfig(**{**CONFIG, "steps": 40, "learning_rate": 0.1}), tmp_path
+        )
     freely = TrainConfig(**{**CONFIG, "checkpoint_every": 10, "keep": 1, "log_every": 7})
     assert int(train(loss, parameters(), source, freely, tmp_path).step) == 20
     assert _checkpoint.steps(tmp_path) == [20]
@@ -120,9 +124,13 @@ def test_other_settings_are_refused_with_the_differences(tmp_path):
 def test_another_model_is_refused_by_name(tmp_path):
     tree = {"a": np.zeros((2, 3), np.float32), "b": np.zeros(4, np.int32)}
     _checkpoint.save(tmp_path, 3, tree)
-    with pytest.raises(CheckpointError, match=r"a: float32\[2, 3\] in the checkpoint, expected float32\[2, 5\]"):
+    with pytest.raises(
+        CheckpointError, match=r"a: float32\[2, 3\] in the checkpoint, expected float32\[2, 5\]"
+    ):
         _checkpoint.restore(tmp_path, {"a": jnp.zeros((2, 5)), "b": jnp.zeros(4, jnp.int32)})
-    with pytest.raises(CheckpointError, match=r"(?s)c: missing.*b: int32\[4\] in the checkpoint, not expected"):
+    with pytest.raises(
+        CheckpointError, match=r"(?s)c: missing.*b: int32\[4\] in the checkpoint, not expected"
+    ):
         _checkpoint.restore(tmp_path, {"a": jnp.zeros((2, 3)), "c": jnp.zeros(1)})
 
 

@@ -33,7 +33,12 @@ def test_rows_columns_that_grow_and_numbers_kept_whole(tmp_path):
         log.log(20, {"loss": np.float32(0.1), "entropy": 2.0})
         log.log(30, {"entropy": float("nan")})
     lines = (tmp_path / "metrics.csv").read_text().splitlines()
-    assert lines == ["step,loss,entropy", "10,0.3333333333333333,", f"20,{float(np.float32(0.1))!r},2.0", "30,,nan"]
+    assert lines == [
+        "step,loss,entropy",
+        "10,0.3333333333333333,",
+        f"20,{float(np.float32(0.1))!r},2.0",
+        "30,,nan",
+    ]
     columns = read_metrics(tmp_path / "metrics.csv")
     assert columns["loss"][0] == 1 / 3
     assert np.isnan(columns["loss"][2])
@@ -55,7 +60,9 @@ def test_tensorboard_has_the_numbers_and_a_purge_mark(tmp_path):
     with MetricsLogger(tmp_path) as log:
         log.log(10, {"loss": 1.5})
         log.log(20, {"loss": 2.5})
-    scalars = [(e.step, e.summary.value[0].simple_value) for e in events(tmp_path / "tensorboard") if e.summary.value]
+    scalars = [
+        (e.step, e.summary.value[0].simple_value) for e in events(tmp_path / "tensorboard") if e.summary.value
+    ]
     assert scalars == [(10, 1.5), (20, 2.5)]
     for path in (tmp_path / "tensorboard").iterdir():
         path.unlink()
@@ -80,7 +87,9 @@ def test_wandb_that_is_missing_says_what_to_install(tmp_path, monkeypatch):
 
 def test_wandb_goes_on_with_the_same_run(tmp_path, monkeypatch):
     calls = []
-    run = types.SimpleNamespace(log=lambda row, step: calls.append((step, row)), finish=lambda: calls.append("end"))
+    run = types.SimpleNamespace(
+        log=lambda row, step: calls.append((step, row)), finish=lambda: calls.append("end")
+    )
     started = []
     fake = types.ModuleType("wandb")
     fake.init = lambda **kwargs: (started.append(kwargs), run)[1]
@@ -90,7 +99,11 @@ def test_wandb_goes_on_with_the_same_run(tmp_path, monkeypatch):
             log.log(step, {"loss": 0.5})
     assert calls == [(1, {"loss": 0.5}), "end", (2, {"loss": 0.5}), "end"]
     assert started[0]["id"] == started[1]["id"] == json.loads((tmp_path / "wandb.json").read_text())["id"]
-    assert (started[0]["resume"], started[0]["config"], started[0]["name"]) == ("allow", {"d": 64}, tmp_path.name)
+    assert (started[0]["resume"], started[0]["config"], started[0]["name"]) == (
+        "allow",
+        {"d": 64},
+        tmp_path.name,
+    )
 
 
 def test_a_training_run_stopped_between_checkpoints_leaves_the_rows_of_a_whole_one(tmp_path):

@@ -70,7 +70,9 @@ def test_clipping_golden_numbers():
     optimiser = adamw(1.0, b1=0.0, b2=0.0, eps=1.0, clip_norm=1.0)
     params = {"a": jnp.zeros(1), "b": jnp.zeros(1)}
     # Norm 5 becomes 1: (0.6, 0.8). With both moments forgotten at once Adam's step is g / (|g| + eps).
-    updates, _ = optimiser.update({"a": jnp.array([3.0]), "b": jnp.array([-4.0])}, optimiser.init(params), params)
+    updates, _ = optimiser.update(
+        {"a": jnp.array([3.0]), "b": jnp.array([-4.0])}, optimiser.init(params), params
+    )
     np.testing.assert_allclose(updates["a"], -0.6 / 1.6, rtol=1e-6)
     np.testing.assert_allclose(updates["b"], 0.8 / 1.8, rtol=1e-6)
 
@@ -155,7 +157,9 @@ def test_a_loss_that_is_not_finite_names_the_update(tmp_path):
         return batch
 
     config = TrainConfig(steps=30, steps_per_call=5, checkpoint_every=10)
-    with pytest.raises(NonFiniteLossError, match=r"update 13 gave loss nan .*batches\(13\).*step 10 is whole"):
+    with pytest.raises(
+        NonFiniteLossError, match=r"update 13 gave loss nan .*batches\(13\).*step 10 is whole"
+    ):
         train(squared_error, zeros(), poisoned, config, tmp_path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["step_00000010"]
 
