@@ -161,24 +161,36 @@ def report(arguments: Sequence[str]) -> None:
 
 
 def compare(arguments: Sequence[str]) -> None:
-    """`limbeck compare RUN RUN … [--out PATH]`."""
+    """`limbeck compare RUN RUN … [--out DIRECTORY]`."""
 
-    def options(
-        run: RunPaths, out: pathlib.Path = pathlib.Path("comparison.html")
-    ) -> tuple[Any, pathlib.Path]:
+    def options(run: RunPaths, out: pathlib.Path = pathlib.Path("comparison")) -> tuple[Any, pathlib.Path]:
         """Lays the held-out curves of several runs over each other, with their intervals.
 
         Args:
           run: the runs' directories.
-          out: the page to write.
+          out: a directory for `compare.html`, `compare.json` and `compare.png`.
         """
         return run, out
 
     directories, out = parse(options, "compare", arguments)
+    reports: dict[str, Any] = {}
     for directory in directories:
-        runs.open_run(directory)
-    distillation.compare(list(directories), out)
-    print(out)
+        path = runs.open_run(directory).directory / "report.json"
+        if not path.exists():
+            raise ValueError(f"{directory} has no report yet: run its command again to finish it")
+        # Runs of one name in two places keep their places.
+        name = directory.name if [d.name for d in directories].count(directory.name) == 1 else str(directory)
+        reports[name] = json.loads(path.read_text())
+    compared = distillation.compare(reports, out)
+    for name, run in compared["runs"].items():
+        last = run["last_10"]
+        low, high = last["ci"]
+        print(
+            f"{name}: return {last['iqm']:.3f} (95 % interval {low:.3f} to {high:.3f}) over the last ten episodes"
+        )
+    if not compared["same_tasks"]:
+        print("these runs were evaluated on different held-out tasks")
+    print(out / "compare.html")
 
 
 def export(arguments: Sequence[str]) -> None:
@@ -198,9 +210,7 @@ def export(arguments: Sequence[str]) -> None:
     if parent.settings["seeds"] > 1:
         raise ValueError(f"{directory} holds several seeds: export one of {directory}/seed_*")
     _check_distilled(parent)
-    out = out or directory / "export"
-    distillation.export(directory, out)
-    print(out)
+    print(distillation.export(directory, out or directory / "export"))
 
 
 def _members(parent: runs.Run) -> list[tuple[runs.Run, ExperimentConfig]]:

@@ -2,19 +2,18 @@
 
 import json
 import pathlib
-from collections import Counter
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
-import numpy as np
 import tyro
 
-from ..agents import HistoryReader, load_streams
+from ..agents import HistoryReader, export_minari, export_npz, import_minari, import_npz, show_histories
 from ._usage import UsageError, parse
-from .returns import episode_returns
 
 
 StorePath = Annotated[pathlib.Path, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
+Exchanged = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE-OR-DATASET")]
+Form = Literal["npz", "minari"]
 
 
 def histories(arguments: Sequence[str]) -> None:
@@ -35,69 +34,67 @@ def _show(arguments: Sequence[str]) -> None:
         Args:
           path: the store, or the directory of a run.
           json: print JSON.
-          verify: read everything, so that a gap or a bad checksum is found now.
+          verify: read every field of every block, so that a gap or a bad checksum is found now.
         """
         return path, json, verify
 
     path, as_json, verify = parse(options, "histories show", arguments)
-    reader = HistoryReader(store_path(path))
     if verify:
-        reader.verify()
-    about = describe(reader)
+        HistoryReader(_store(path)).verify()
+    about = show_histories(_store(path))
     if as_json:
         print(json.dumps(about, indent=2))
         return
-    print(f"{about['path']}: {about['histories']} histories of {about['environment']}")
-    print(f"  {about['tasks']} tasks, splits {about['splits']}, algorithms {about['algorithms']}")
+    split, marks = about["split"], about["watermarks"]
+    sides = ", ".join(f"{count} of {side} tasks" for side, count in split["histories"].items())
     print(
-        f"  whole: {about['whole']} of {about['histories']}, at least {about['shortest']} of {about['length']} steps"
+        f"{about['path']}: {about['histories']} histories of {about['environment']}, {about['tasks']} tasks ({sides})"
     )
-    print(
-        f"  split {about['split']['salt']}, {len(about['split']['held_out'])} tasks held out, {about['cuts']} cuts"
-    )
-    returns = about["returns"]
-    if returns is not None:
-        print(
-            f"  {returns['episodes']} episodes each: return {returns['first_10']:.3f} over the first ten, "
-            f"{returns['last_10']:.3f} over the last ten"
-        )
+    whole = "all whole" if about["complete"] else f"whole up to steps {marks['min']} to {marks['max']}"
+    print(f"  {about['length']:,} steps each, {whole}; {about['steps']:,} steps, {len(about['cuts'])} cuts")
+    print(f"  split {split['salt']}, {len(split['held_out'])} tasks held out")
+    print(f"  {about['size_on_disk'] / 1e6:.1f} MB on disk, {about['compression_ratio']:g} times compressed")
+    for name, algorithm in about["algorithms"].items():
+        if algorithm["last_10"] is not None:
+            print(
+                f"  {name}: return {algorithm['first_10']:.3f} over the first ten episodes, "
+                f"{algorithm['last_10']:.3f} over the last ten"
+            )
 
 
-def describe(reader: HistoryReader) -> dict[str, Any]:
-    """What `limbeck histories show --json` prints. `returns` is None where no episode is whole."""
-    manifest, marks = reader.manifest, reader.watermarks
-    infos = manifest.histories
-    returns = None
-    if marks.min() > 0:
-        streams = load_streams(reader, split=None)
-        by_episode = episode_returns(streams.reward, streams.step_type)
-        if by_episode.shape[1]:
-            mean = by_episode.mean(axis=0)
-            returns = {
-                "episodes": len(mean),
-                "first_10": float(mean[:10].mean()),
-                "last_10": float(mean[-10:].mean()),
-            }
-    return {
-        "path": str(reader.path),
-        "format_version": manifest.format_version,
-        "environment": manifest.environment,
-        "environment_kwargs": dict(manifest.environment_kwargs),
-        "histories": len(infos),
-        "tasks": len({json.dumps(info.task) for info in infos}),
-        "splits": dict(Counter(info.split for info in infos)),
-        "algorithms": dict(Counter(info.algorithm for info in infos)),
-        "length": manifest.length,
-        "whole": int(np.sum(marks == manifest.length)),
-        "shortest": int(marks.min()),
-        "split": dict(manifest.split),
-        "settings": dict(manifest.settings),
-        "cuts": len(manifest.cuts),
-        "returns": returns,
-    }
+def _export(arguments: Sequence[str]) -> None:
+    def options(path: StorePath, to: Exchanged, form: Form = "npz") -> tuple[pathlib.Path, str, Form]:
+        """Writes a history store to an npz file or a local Minari data set.
+
+        Args:
+          path: the store, or the directory of a run.
+          to: a file, or for Minari a data set's id such as `darkroom/q-learning-v0`.
+          form: which of them.
+        """
+        return path, to, form
+
+    path, to, form = parse(options, "histories export", arguments)
+    (export_npz if form == "npz" else export_minari)(_store(path), to)
+    print(to)
 
 
-def store_path(path: pathlib.Path) -> pathlib.Path:
+def _import(arguments: Sequence[str]) -> None:
+    def options(source: Exchanged, path: StorePath, form: Form = "npz") -> tuple[str, pathlib.Path, Form]:
+        """Makes a history store of what `export` wrote, with the checks that every block gets.
+
+        Args:
+          source: a file, or for Minari a data set's id.
+          path: the store to make.
+          form: which of them.
+        """
+        return source, path, form
+
+    source, path, form = parse(options, "histories import", arguments)
+    (import_npz if form == "npz" else import_minari)(source, path)
+    print(path)
+
+
+def _store(path: pathlib.Path) -> pathlib.Path:
     """The store at a path, which may be that of a run directory."""
     return path / "histories" if (path / "config.json").exists() else path
 
@@ -105,9 +102,9 @@ def store_path(path: pathlib.Path) -> pathlib.Path:
 _HELP = """usage: limbeck histories show|export|import …
 
   show PATH            what a store holds, how far it is whole, what its source learned
-  export PATH OUT      to an npz file, or to a Minari data set (--to minari)
-  import IN PATH       from one of these, with the checks of a store
+  export PATH FILE     to an npz file; with --form minari to a local Minari data set
+  import FILE PATH     from one of these, with the checks of a store
 
 limbeck histories ACTION --help shows an action's options."""
 
-_ACTIONS = {"show": _show}
+_ACTIONS = {"show": _show, "export": _export, "import": _import}

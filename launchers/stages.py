@@ -30,9 +30,10 @@ from ..agents import (
     train_groups,
 )
 from ..distillation import CONTROLS, Control, Evaluation
+from ..distillation.evaluation import episode_returns
 from ..encoders import MetricsLogger, Progress
+from ..envs import LAST
 from .config import ExperimentConfig
-from .returns import episode_returns
 from .runs import Run, write_array_file
 from .tasks import ExperimentTasks, Tasks, experiment_tasks, first, pick
 
@@ -64,6 +65,7 @@ def check(config: ExperimentConfig) -> None:
             f"window.length is {config.window.length} steps, but the histories have {source.episodes} episodes of at "
             f"most {environment.max_steps} steps, of which 1 in {config.keep_every} is kept: {kept} steps"
         )
+    distillation.environment_network(config.model, environment)
     if source.episodes < config.keep_every:
         raise ValueError(
             f"keep_every is {config.keep_every}, but the histories have {source.episodes} episodes"
@@ -304,7 +306,8 @@ def _source_returns(run: Run, config: ExperimentConfig) -> Evaluation:
         for task in range(len(played.ids))
     ]
     loaded = load_streams(reader, split="train", histories=[history for task in places for history in task])
-    returns = episode_returns(loaded.reward, loaded.step_type)
+    ends = loaded.step_type == LAST
+    returns = episode_returns(loaded.reward.T, ends.T, int(ends.sum(axis=1).min()))
     shape = (len(played.ids), config.source.runs_per_task * streams, returns.shape[-1])
     return Evaluation(returns.reshape(shape), played.ids, *_bounds(played))
 

@@ -57,7 +57,9 @@ def _imports(module: str, path: pathlib.Path) -> set[str]:
             if node.level:
                 above = package.rsplit(".", node.level - 1)[0] if node.level > 1 else package
                 base = f"{above}.{base}".rstrip(".")
-            found |= {base} | {f"{base}.{alias.name}" for alias in node.names}
+            found |= {f"{base}.{alias.name}" for alias in node.names}
+            # `from . import x` names the package only to find the module x in it.
+            found |= {base} if node.module else set()
     return found
 
 

@@ -3,12 +3,17 @@
 import contextlib
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 
+import jax
+import numpy as np
 import pytest
 from limbeck.envs import environment_names
 from limbeck.launchers import command_line, experiments
+
+from .conftest import store_digest
 
 
 @pytest.fixture
@@ -81,8 +86,6 @@ def test_agents(capsys) -> None:
 
 
 def test_doctor(capsys) -> None:
-    import jax
-
     found = json.loads(_printed(capsys, "doctor", "--json"))
     assert found["packages"]["jax"] == jax.__version__
     assert len(found["devices"]) == len(jax.devices())
@@ -220,11 +223,44 @@ def test_watch(capsys, reference, tmp_path) -> None:
 
 def test_histories_show(capsys, reference) -> None:
     about = json.loads(_printed(capsys, "histories", "show", str(reference), "--json", "--verify"))
-    assert about["histories"] == about["whole"] == 18
-    assert about["length"] == about["shortest"] == 12 * 20
-    assert about["splits"] == {"train": 18}
-    assert about["returns"]["episodes"] == 12
-    assert "18 histories of dark_room" in _printed(capsys, "histories", "show", str(reference / "histories"))
+    assert about["histories"] == 18
+    assert about["complete"]
+    assert about["steps"] == 18 * 12 * 20
+    assert about["split"]["histories"] == {"train": 18}
+    text = _printed(capsys, "histories", "show", str(reference / "histories"))
+    assert "18 histories of dark_room, 6 tasks" in text
+    assert "q_learning: return" in text
+
+
+def test_histories_come_back(capsys, reference, tmp_path) -> None:
+    file, store = tmp_path / "histories.npz", tmp_path / "again" / "histories"
+    _printed(capsys, "histories", "export", str(reference), str(file))
+    _printed(capsys, "histories", "import", str(file), str(store))
+    assert store_digest(store.parent) == store_digest(reference)
+
+
+def test_export(capsys, reference, tmp_path) -> None:
+    from limbeck import distillation
+
+    printed = _printed(capsys, "export", str(reference), "--out", str(tmp_path / "export"))
+    assert printed.strip() == str(tmp_path / "export")
+    exported, own = distillation.load(tmp_path / "export"), distillation.load(reference)
+    assert exported.description == own.description
+    jax.tree.map(np.testing.assert_array_equal, exported.params, own.params)
+
+
+def test_compare(capsys, refused, reference, tmp_path) -> None:
+    shutil.copytree(reference, tmp_path / "other")
+    printed = _printed(
+        capsys, "compare", str(reference), str(tmp_path / "other"), "--out", str(tmp_path / "out")
+    )
+    lines = printed.splitlines()
+    assert lines[0].startswith("reference: return ")
+    assert lines[1].removeprefix("other") == lines[0].removeprefix("reference")
+    assert (tmp_path / "out" / "compare.html").exists()
+    assert "two runs or more" in refused("compare", reference)
+    (tmp_path / "other" / "report.json").unlink()
+    assert "has no report yet" in refused("compare", reference, tmp_path / "other")
 
 
 def test_the_unforeseen_keeps_its_traceback(monkeypatch) -> None:
