@@ -128,14 +128,13 @@ def _weigh(weights: jax.Array, value: jax.Array) -> jax.Array:
     )
 
 
-def _softmax(scores: jax.Array, mask: jax.Array | None) -> jax.Array:
-    """Softmax over the last axis that gives zeros where nothing is allowed."""
-    if mask is None:
-        return jax.nn.softmax(scores, axis=-1)
-    scores = jnp.where(mask, scores, _MASKED)
-    peak = jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True))
-    weights = jnp.where(mask, jnp.exp(scores - peak), 0.0)
-    return weights / jnp.maximum(jnp.sum(weights, axis=-1, keepdims=True), 1e-30)
+def _softmax(scores: jax.Array, mask: jax.Array, rows_may_be_empty: bool = True) -> jax.Array:
+    """Softmax over the last axis, zeros where nothing is allowed."""
+    # Added rather than selected: the gradient of what is masked is zero either way, one pass less.
+    weights = jax.nn.softmax(scores + jnp.where(mask, 0.0, _MASKED), axis=-1)
+    if rows_may_be_empty:
+        weights = weights * jnp.any(mask, axis=-1, keepdims=True)
+    return weights
 
 
 def _dense(query, key, value, mask, causal, window, dropout, dropout_key):
@@ -143,9 +142,11 @@ def _dense(query, key, value, mask, causal, window, dropout, dropout_key):
         positions = jnp.arange(query.shape[-3])
         band = _band_mask(positions, positions, window)
         mask = band if mask is None else mask & band
-    if mask is not None:
-        mask = mask[..., None, None, :, :]
-    weights = _softmax(_scores(_group(query, key.shape[-2]), key), mask)
+    scores = _scores(_group(query, key.shape[-2]), key)
+    if mask is None:
+        weights = jax.nn.softmax(scores, axis=-1)
+    else:
+        weights = _softmax(scores, mask[..., None, None, :, :])
     if dropout:
         kept = jax.random.bernoulli(dropout_key, 1.0 - dropout, weights.shape)
         weights = jnp.where(kept, weights / (1.0 - dropout), 0.0)
@@ -178,7 +179,7 @@ def _banded(query, key, value, window):
     columns = jnp.arange((before + 1) * block)
     exists = columns[None, :] + (jnp.arange(blocks)[:, None] - before) * block >= 0
     mask = _band_mask(rows, columns, window)[None] & exists[:, None, :]
-    weights = _softmax(_scores(_group(split(query), key.shape[-2]), bands(key)), mask[:, None, None])
+    weights = _softmax(_scores(_group(split(query), key.shape[-2]), bands(key)), mask[:, None, None], False)
     out = _ungroup(_weigh(weights, bands(value)), query.dtype)
     return out.reshape(query.shape)
 
@@ -197,7 +198,7 @@ def _banded_in_turn(query, key, value, window):
         take = functools.partial(jax.lax.dynamic_slice_in_dim, start_index=start, axis=query.ndim - 3)
         mask = band & (columns[None, :] + start >= before)
         weights = _softmax(
-            _scores(_group(take(query, slice_size=block), key.shape[-2]), take(keys, slice_size=before + block)), mask
+            _scores(_group(take(query, slice_size=block), key.shape[-2]), take(keys, slice_size=before + block)), mask, False
         )
         return _ungroup(_weigh(weights, take(values, slice_size=before + block)), query.dtype)
 
