@@ -1,6 +1,5 @@
 """Source reinforcement learning: pure agents, compiled training, learning histories."""
 
-from ._types import Agent as Agent
 from ._exchange import export_minari as export_minari
 from ._exchange import export_npz as export_npz
 from ._exchange import import_minari as import_minari
@@ -8,6 +7,7 @@ from ._exchange import import_npz as import_npz
 from ._exchange import show as show_histories
 from ._types import EVALUATE as EVALUATE
 from ._types import EXPLORE as EXPLORE
+from ._types import Agent as Agent
 from ._types import Trajectory as Trajectory
 from .a2c import A2CConfig as A2CConfig
 from .a2c import a2c as a2c
@@ -16,6 +16,12 @@ from .compiled import History as History
 from .compiled import stream_length as stream_length
 from .compiled import train as train
 from .compiled import train_groups as train_groups
+from .histories import HistoryError as HistoryError
+from .histories import HistoryInfo as HistoryInfo
+from .histories import HistoryReader as HistoryReader
+from .histories import HistoryWriter as HistoryWriter
+from .histories import Manifest as Manifest
+from .histories import split_blocks as split_blocks
 from .ppo import PPOConfig as PPOConfig
 from .ppo import ppo as ppo
 from .q_learning import QLearningConfig as QLearningConfig
@@ -30,14 +36,8 @@ from .registry import Algorithm as Algorithm
 from .registry import make_agent as make_agent
 from .rmax import RMaxConfig as RMaxConfig
 from .rmax import rmax as rmax
-from .ucb import UCB1Config as UCB1Config
-from .ucb import ucb1 as ucb1
-from .histories import HistoryError as HistoryError
-from .histories import HistoryInfo as HistoryInfo
-from .histories import HistoryReader as HistoryReader
-from .histories import HistoryWriter as HistoryWriter
-from .histories import Manifest as Manifest
-from .histories import split_blocks as split_blocks
 from .streams import Streams as Streams
 from .streams import load_streams as load_streams
 from .transport import open_transport as open_transport
+from .ucb import UCB1Config as UCB1Config
+from .ucb import ucb1 as ucb1

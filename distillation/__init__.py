@@ -15,12 +15,12 @@ from .loading import DistilledAgent as DistilledAgent
 from .loading import export as export
 from .loading import load as load
 from .model import PRESETS as PRESETS
-from .model import ModelConfig as ModelConfig
 from .model import Inputs as Inputs
+from .model import ModelConfig as ModelConfig
 from .player import Player as Player
 from .report import summary_lines as summary_lines
 from .report import write_report as write_report
-from .statistics import stratified_bootstrap as stratified_bootstrap
 from .statistics import strata as strata
+from .statistics import stratified_bootstrap as stratified_bootstrap
 from .windows import WindowConfig as WindowConfig
 from .windows import WindowSampler as WindowSampler

@@ -5,11 +5,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from dm_env import specs
 
-from ..encoders import CACHE_AXES, Cache, empty_cache
-from ..envs import LAST, MID
+from ..encoders import CACHE_AXES, empty_cache
+from ..envs import MID
 from .model import Inputs, ModelConfig, make_network
 
 

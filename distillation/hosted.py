@@ -10,7 +10,15 @@ import numpy as np
 
 from ..envs import FIRST, LAST, MID, gymnasium_to_dm_env
 from ._types import Evaluation
-from .evaluation import Control, act_key, batched_act, batched_clear, batched_memory, check_control, stream_keys
+from .evaluation import (
+    Control,
+    act_key,
+    batched_act,
+    batched_clear,
+    batched_memory,
+    check_control,
+    stream_keys,
+)
 
 
 def evaluate_hosted(
@@ -57,7 +65,9 @@ def evaluate_hosted(
         environments = [[gymnasium_to_dm_env(name, seed=seed) for seed in range(seeds)]]
     counts = {len(group) for group in environments}
     if len(counts) != 1 or 0 in counts:
-        raise ValueError(f"Every task needs the same number of environments, at least one; got {sorted(counts)}.")
+        raise ValueError(
+            f"Every task needs the same number of environments, at least one; got {sorted(counts)}."
+        )
     flat = [environment for group in environments for environment in group]
     if len({id(environment) for environment in flat}) != len(flat):
         raise ValueError("An environment was given twice: each stream needs an instance of its own.")

@@ -108,7 +108,9 @@ def load(run: str | os.PathLike, temperature: float = 1.0) -> DistilledAgent:
     shapes = jax.tree.map(lambda x: (x.shape, x.dtype.name), expected)
     found = jax.tree.map(lambda x: (x.shape, np.dtype(x.dtype).name), params)
     if shapes != found:
-        raise ValueError(f"The weights in {place} are not those of the model that its {_DESCRIPTION} describes.")
+        raise ValueError(
+            f"The weights in {place} are not those of the model that its {_DESCRIPTION} describes."
+        )
     return DistilledAgent(agent, jax.tree.map(jax.numpy.asarray, params), description)
 
 

@@ -49,14 +49,18 @@ class WindowConfig:
             raise ValueError(f"starts is a share in [0, 1], got {self.starts}.")
 
 
-def stream_inputs(observation: Any, action: np.ndarray, reward: np.ndarray, step_type: np.ndarray, num_actions: int):
+def stream_inputs(
+    observation: Any, action: np.ndarray, reward: np.ndarray, step_type: np.ndarray, num_actions: int
+):
     """`Inputs` of whole streams `[H, T, …]`: row t gets action and reward of row t - 1, across episode ends too."""
     previous_action = np.concatenate([np.full_like(action[:, :1], num_actions), action[:, :-1]], axis=1)
     previous_reward = np.concatenate([np.zeros_like(reward[:, :1]), reward[:, :-1]], axis=1)
     time = np.arange(action.shape[1], dtype=np.int32)
     begins = np.concatenate([np.ones_like(step_type[:, :1], bool), step_type[:, :-1] == LAST], axis=1)
     began = np.maximum.accumulate(np.where(begins, time, 0), axis=1)
-    return Inputs(observation, previous_action.astype(np.int32), previous_reward, (time - began).astype(np.int32))
+    return Inputs(
+        observation, previous_action.astype(np.int32), previous_reward, (time - began).astype(np.int32)
+    )
 
 
 class WindowSampler:

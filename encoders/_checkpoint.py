@@ -207,7 +207,10 @@ def restore(directory: str | os.PathLike[str], template: Any, step: int | None =
         )
     old, structure = jax.tree.flatten(template)
     new = [
-        jax.random.wrap_key_data(leaf, impl=jax.random.key_impl(like)) if _is_key(like) else leaf
+        # Copied, for whoever restores may donate the arrays, and donated memory must be JAX's own.
+        jax.random.wrap_key_data(jnp.array(leaf), impl=jax.random.key_impl(like))
+        if _is_key(like)
+        else jnp.array(leaf)
         for leaf, like in zip(leaves, old, strict=True)
     ]
     return Restored(jax.tree.unflatten(structure, new), manifest["step"], manifest["settings"])

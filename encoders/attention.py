@@ -91,7 +91,9 @@ def _check(query, key, value, causal, window, dropout, dropout_key):
             "key/value heads must divide the number of query heads."
         )
     if causal and query.shape[-3] != key.shape[-3]:
-        raise ValueError(f"Causal attention needs as many queries as keys, got {query.shape} and {key.shape}.")
+        raise ValueError(
+            f"Causal attention needs as many queries as keys, got {query.shape} and {key.shape}."
+        )
     if window is not None and (not causal or window < 1):
         raise ValueError(f"A window must be positive and causal, got window={window}, causal={causal}.")
     if dropout and dropout_key is None:
@@ -172,7 +174,9 @@ def _banded(query, key, value, window):
         """`[..., blocks, (before + 1) * block, K, D]`: each block behind its `before` predecessors."""
         x = split(x)
         padded = jnp.concatenate([jnp.zeros_like(x[..., :1, :, :, :])] * before + [x], axis=-4)
-        shifted = [jax.lax.slice_in_dim(padded, j, j + blocks, axis=padded.ndim - 4) for j in range(before + 1)]
+        shifted = [
+            jax.lax.slice_in_dim(padded, j, j + blocks, axis=padded.ndim - 4) for j in range(before + 1)
+        ]
         return jnp.concatenate(shifted, axis=-3)
 
     rows = jnp.arange(block) + before * block
@@ -198,7 +202,11 @@ def _banded_in_turn(query, key, value, window):
         take = functools.partial(jax.lax.dynamic_slice_in_dim, start_index=start, axis=query.ndim - 3)
         mask = band & (columns[None, :] + start >= before)
         weights = _softmax(
-            _scores(_group(take(query, slice_size=block), key.shape[-2]), take(keys, slice_size=before + block)), mask, False
+            _scores(
+                _group(take(query, slice_size=block), key.shape[-2]), take(keys, slice_size=before + block)
+            ),
+            mask,
+            False,
         )
         return _ungroup(_weigh(weights, take(values, slice_size=before + block)), query.dtype)
 

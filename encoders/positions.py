@@ -24,7 +24,9 @@ def rotary(x: jax.Array, positions: jax.Array, axes: int = 1, base: float = 10_0
         positions = positions[..., None]
     size = x.shape[-1]
     if size % (2 * axes):
-        raise ValueError(f"Rotary positions over {axes} axes need a head size divisible by {2 * axes}, got {size}.")
+        raise ValueError(
+            f"Rotary positions over {axes} axes need a head size divisible by {2 * axes}, got {size}."
+        )
     half = size // (2 * axes)
     frequencies = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
     angles = positions.astype(jnp.float32)[..., None] * frequencies

@@ -419,7 +419,7 @@ class _Prefetch:
             for job in jobs:
                 if not self._put((job(), None)):
                     return
-        except BaseException as error:  # noqa: BLE001 - whatever it is, a reader that waits must hear of it
+        except BaseException as error:
             self._put((None, error))
         else:
             self._put(None)

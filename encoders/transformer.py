@@ -62,9 +62,13 @@ class TransformerConfig:
 
     def __post_init__(self):
         if self.head_size is None and self.d_model % self.num_heads:
-            raise ValueError(f"num_heads={self.num_heads} must divide d_model={self.d_model}, or give head_size.")
+            raise ValueError(
+                f"num_heads={self.num_heads} must divide d_model={self.d_model}, or give head_size."
+            )
         if self.num_heads % (self.key_value_heads or self.num_heads):
-            raise ValueError(f"key_value_heads={self.key_value_heads} must divide num_heads={self.num_heads}.")
+            raise ValueError(
+                f"key_value_heads={self.key_value_heads} must divide num_heads={self.num_heads}."
+            )
         if self.window is not None and (not self.causal or self.window < 1):
             raise ValueError(f"window={self.window} needs causal=True and at least one position.")
         for name, allowed in (("norm_place", ("pre", "post")), ("positions", ("rotary", "learned", "none"))):
@@ -74,7 +78,11 @@ class TransformerConfig:
     @property
     def heads(self) -> tuple[int, int, int]:
         """(query heads, key/value heads, features a head)."""
-        return self.num_heads, self.key_value_heads or self.num_heads, self.head_size or self.d_model // self.num_heads
+        return (
+            self.num_heads,
+            self.key_value_heads or self.num_heads,
+            self.head_size or self.d_model // self.num_heads,
+        )
 
 
 class Cache(NamedTuple):
@@ -313,9 +321,7 @@ class _Block(hk.Module):
         zeros = hk.initializers.Constant(0.0)
         parts = hk.Linear(width, w_init=zeros, b_init=zeros, name="modulation")(jax.nn.silu(condition))
         parts = parts.reshape(*parts.shape[:-1], *[1] * (ndim - parts.ndim + 1), len(self._norms), 3, -1)
-        return {
-            name: tuple(parts[..., i, j, :] for j in range(3)) for i, name in enumerate(self._norms)
-        }
+        return {name: tuple(parts[..., i, j, :] for j in range(3)) for i, name in enumerate(self._norms)}
 
     def _branch(self, name, function, x, modulations, training):
         norm = self._norms[name]

@@ -5,23 +5,55 @@ from ...encoders import TrainConfig
 from ..config import EvaluationConfig, ExperimentConfig, Preset, TasksConfig, source_config
 
 
+# Episodes by which each source has learned every goal, and how many of them are left out of the context.
 SETTINGS = {
-    "q_learning": {"learning_rate": 0.9, "gamma": 0.9, "epsilon_steps": 3000},
-    "rmax": {"gamma": 0.9},
+    "q_learning": {"learning_rate": 0.9, "gamma": 0.9, "epsilon_steps": 2900},
+    "a2c": {"learning_rate": 1e-3},
+}
+LENGTHS = {"rmax": (40, 1), "q_learning": (160, 4), "a2c": (200, 5), "ppo": (200, 5)}
+# Learners whose histories are the streams of one shared learner, as the paper's are.
+STREAMS = {"a2c": {"runs_per_task": 1, "streams": 32, "unroll": 5, "runs_per_group": 2}}
+
+WINDOWS = {"fast": WindowConfig(batch=16, length=640), "paper": WindowConfig(batch=128)}
+TRAINING = {
+    # One sequence at a time stays in the processor's cache, which is faster than the whole batch at once.
+    "fast": TrainConfig(
+        steps=2200,
+        learning_rate=3e-3,
+        final_learning_rate=1.5e-4,
+        warmup_steps=200,
+        weight_decay=0.01,
+        accumulation=16,
+        checkpoint_every=200,
+    ),
+    # Laskin et al. 2022, appendix L; the number of updates and the warm-up are not stated there.
+    "paper": TrainConfig(
+        steps=50_000,
+        learning_rate=3e-4,
+        initial_learning_rate=2e-6,
+        warmup_steps=1000,
+        b1=0.9,
+        b2=0.99,
+        clip_norm=1.0,
+        accumulation=16,
+    ),
 }
 
 
-def config(preset: Preset = "fast", algorithm: str = "q_learning") -> ExperimentConfig:
+def config(preset: Preset = "fast", algorithm: str = "rmax") -> ExperimentConfig:
     """The experiment under a preset, with the settings that suit the source algorithm."""
+    episodes, keep_every = LENGTHS.get(algorithm, (200, 5))
     return ExperimentConfig(
         preset=preset,
         environment="dark_room",
         tasks=TasksConfig(held_out=8),
-        source=source_config(algorithm, SETTINGS, runs_per_task=27, episodes=200),
+        source=source_config(
+            algorithm, SETTINGS, episodes=episodes, **STREAMS.get(algorithm, {"runs_per_task": 32})
+        ),
         transport="auto",
-        keep_every=1,
+        keep_every=keep_every,
         model=PRESETS[preset],
-        window=WindowConfig(batch=16),
-        train=TrainConfig(steps=5000, learning_rate=1e-3, warmup_steps=200, weight_decay=0.01),
+        window=WINDOWS[preset],
+        train=TRAINING[preset],
         evaluation=EvaluationConfig(episodes=150, seeds=20),
     )

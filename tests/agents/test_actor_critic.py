@@ -3,7 +3,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from dm_env import specs
-
 from limbeck.agents import A2CConfig, PPOConfig, Trajectory, a2c, ppo
 from limbeck.agents._returns import cut_at_episode_ends
 from limbeck.agents.networks import encoder, policy_and_value

@@ -2,7 +2,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 from limbeck.agents import ALGORITHMS, CompiledConfig, make_agent, train, train_groups
 from limbeck.envs import AdversarialBandit, DarkRoom, KeyToDoor
 

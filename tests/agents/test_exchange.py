@@ -6,7 +6,6 @@ import pathlib
 
 import numpy as np
 import pytest
-
 from limbeck.agents._exchange import export_minari, export_npz, import_minari, import_npz, show
 from limbeck.agents.histories import HistoryError, HistoryInfo, HistoryReader, HistoryWriter, Manifest
 from limbeck.agents.streams import load_streams

@@ -8,7 +8,6 @@ import shutil
 
 import numpy as np
 import pytest
-
 from limbeck.agents import histories as histories_lib
 from limbeck.agents.histories import (
     HistoryError,

@@ -2,7 +2,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 from limbeck.agents import EXPLORE, optimal_agent, posterior_sampling, random_agent, reference_curve
 from limbeck.agents.reference import _beta, stream_returns
 from limbeck.envs import RIGHT, AutoReset, Environment, make, restart, task_at, transition

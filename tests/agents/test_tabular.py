@@ -6,9 +6,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from dm_env import specs
-
 from limbeck.agents import (
-    EVALUATE, EXPLORE, QLearningConfig, RMaxConfig, Trajectory, UCB1Config, q_learning, rmax, ucb1,
+    EVALUATE,
+    EXPLORE,
+    QLearningConfig,
+    RMaxConfig,
+    Trajectory,
+    UCB1Config,
+    q_learning,
+    rmax,
+    ucb1,
 )  # fmt: skip
 from limbeck.agents._tabular import choose, greedy, state_index, uniforms, write
 from limbeck.agents.rmax import sweep

@@ -11,7 +11,6 @@ import time
 
 import numpy as np
 import pytest
-
 from limbeck.agents import transport as transport_lib
 from limbeck.agents.histories import (
     HistoryError,

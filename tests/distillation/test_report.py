@@ -8,7 +8,6 @@ import xml.etree.ElementTree
 import numpy as np
 import pytest
 import scipy.stats
-
 from limbeck.distillation import Evaluation, compare, summary_lines, write_report
 
 

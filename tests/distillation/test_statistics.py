@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import scipy.stats
-
 from limbeck.distillation import Evaluation
 from limbeck.distillation import statistics as st
 

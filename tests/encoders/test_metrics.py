@@ -8,7 +8,6 @@ import types
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 from limbeck.encoders import MetricsLogger, TrainConfig, read_metrics, train
 
 

@@ -3,7 +3,6 @@
 import io
 
 import pytest
-
 from limbeck.encoders import Progress
 from limbeck.encoders.progress import duration
 

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 from limbeck.encoders import NonFiniteLossError, TrainConfig, adamw, train, warmup_cosine
 
 

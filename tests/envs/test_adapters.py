@@ -9,7 +9,6 @@ import pytest
 from absl.testing import absltest
 from dm_env import specs, test_utils
 from gymnasium.utils.env_checker import check_env
-
 from limbeck.envs import (
     LAST,
     AutoReset,

@@ -3,7 +3,6 @@ import copy
 import jax
 import jax.numpy as jnp
 import numpy as np
-
 from limbeck.envs import FIRST, LAST, MID, RIGHT, STAY, AutoReset, DarkRoom, make
 
 

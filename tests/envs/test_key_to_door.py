@@ -2,7 +2,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 from limbeck.envs import LAST, LEFT, MID, RIGHT, STAY, KeyToDoor, make
 
 

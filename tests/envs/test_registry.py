@@ -2,7 +2,6 @@ import json
 
 import jax
 import pytest
-
 from limbeck.envs import describe, environment_names, make
 
 

@@ -3,7 +3,6 @@ import numpy as np
 import pytest
 from dm_env import specs
 from gymnasium import spaces
-
 from limbeck.envs import space_from_spec, spec_from_space
 
 

@@ -3,7 +3,6 @@ import json
 
 import numpy as np
 import pytest
-
 from limbeck.envs import Split, check_task, check_task_ids, make, split_of, split_tasks, task_at
 
 

@@ -21,7 +21,8 @@ TINY = """
     --source.runs-per-task 3 --source.runs-per-group 4 --source.episodes 12 --source.steps-per-chunk 100
     --model.window 40 --model.transformer.num-layers 1 --model.transformer.d-model 16
     --model.transformer.num-heads 2 --model.transformer.feed-forward 32
-    --window.batch 4 --train.steps 60 --train.checkpoint-every 10 --train.log-every 10 --train.warmup-steps 5
+    --window.batch 4 --window.length 120 --train.accumulation 1
+    --train.steps 60 --train.checkpoint-every 10 --train.log-every 10 --train.warmup-steps 5
     --evaluation.episodes 4 --evaluation.seeds 2 --evaluation.reference-seeds 3
 """.split()
 
