@@ -4,7 +4,7 @@ from ._exchange import export_minari as export_minari
 from ._exchange import export_npz as export_npz
 from ._exchange import import_minari as import_minari
 from ._exchange import import_npz as import_npz
-from ._exchange import show as show_histories
+from ._exchange import show_histories as show_histories
 from ._types import EVALUATE as EVALUATE
 from ._types import EXPLORE as EXPLORE
 from ._types import Agent as Agent

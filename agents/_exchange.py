@@ -19,7 +19,7 @@ from .histories import HistoryReader, HistoryWriter
 _MANIFEST_KEY, _MARKS_KEY = "limbeck_manifest", "limbeck_watermarks"
 
 
-def show(path: str | pathlib.Path) -> dict[str, Any]:
+def show_histories(path: str | pathlib.Path) -> dict[str, Any]:
     """A store in figures, as JSON values.
 
     Returns:

@@ -54,7 +54,6 @@ def evaluate(
     keys = stream_keys(key, len(task_ids) * seeds)
     start, run = _compiled(agent, environment, control, _CHUNK_EPISODES * environment.max_steps)
     carry = start(stream_tasks, keys)
-    total = episodes * environment.max_steps
     rewards, lasts = [], []
     done = np.zeros(len(keys), np.int64)
     for _ in range(0, episodes, _CHUNK_EPISODES):

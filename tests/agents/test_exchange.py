@@ -6,7 +6,7 @@ import pathlib
 
 import numpy as np
 import pytest
-from limbeck.agents._exchange import export_minari, export_npz, import_minari, import_npz, show
+from limbeck.agents._exchange import export_minari, export_npz, import_minari, import_npz, show_histories
 from limbeck.agents.histories import HistoryError, HistoryInfo, HistoryReader, HistoryWriter, Manifest
 from limbeck.agents.streams import load_streams
 
@@ -179,7 +179,7 @@ def test_imports_are_checked_before_anything_is_written(tmp_path):
 
 def test_a_store_in_figures(tmp_path):
     store = make_store(tmp_path / "a")
-    found = json.loads(json.dumps(show(store)))
+    found = json.loads(json.dumps(show_histories(store)))
     # Rewards 0 to 11. Histories 0 and 1: episodes 0-4 and 5-9; history 2: 0-3 (cut) and 4-8.
     assert found["algorithms"]["ppo"] == {"histories": 1, "first_10": 22.5, "last_10": 22.5}
     assert found["algorithms"]["ucb1"] == {"histories": 2, "first_10": (22.5 + 18) / 2, "last_10": 20.25}
@@ -189,7 +189,7 @@ def test_a_store_in_figures(tmp_path):
     assert found["cuts"] == [[2, 4]]
     assert found["size_on_disk"] == sum(len(data) for data in tree(store).values())
     assert found["compression_ratio"] == round(36 * (8 + 8 + 4 * 4) / found["size_on_disk"], 2)
-    partial = show(make_store(tmp_path / "b", watermark=0))
+    partial = show_histories(make_store(tmp_path / "b", watermark=0))
     assert not partial["complete"] and partial["steps"] == 24
     assert partial["algorithms"]["ppo"] == {"histories": 1, "first_10": None, "last_10": None}
     assert load_streams(HistoryReader(store), split="held_out").length.tolist() == [12]
