@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Collection, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import dm_env
 import jax
@@ -100,7 +100,7 @@ def _run(
     agent: Agent, environment: Environment, config: CompiledConfig, task: Any, key: jax.Array
 ) -> History:
     """One learning run; returns a `History` [streams, T, …]."""
-    world = AutoReset(_WithMarkov(environment))
+    world = AutoReset(cast(Environment, _WithMarkov(environment)))  # It only resets and steps.
     init_key, reset_key, act_key, step_key, update_key = jax.random.split(key, 5)
     ids = jnp.arange(config.streams)
     per_stream = jax.vmap(jax.random.fold_in, (None, 0))

@@ -342,7 +342,7 @@ def _open_array(path: pathlib.Path, name: str, manifest: Manifest, create: bool 
     }
     directory = path / _ARRAYS / name
     try:
-        return ts.open(
+        return ts.open(  # pyright: ignore[reportAttributeAccessIssue]  # of a C extension without stubs
             {
                 "driver": "zarr3",
                 "kvstore": {"driver": "file", "path": f"{directory}/"},

@@ -6,7 +6,7 @@ arXiv 1506.02438.
 """
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import dm_env
 import jax
@@ -99,9 +99,8 @@ def advantages_of(
     """
     rewards, discounts = cut_at_episode_ends(trajectory, next_values, gamma)
     stacked = jnp.concatenate([values, next_values[-1:]])
-    return jax.vmap(rlax.truncated_generalized_advantage_estimation, (1, 1, None, 1), 1)(
-        rewards, discounts, lambda_, stacked
-    )
+    estimate = jax.vmap(rlax.truncated_generalized_advantage_estimation, (1, 1, None, 1), 1)
+    return cast(jax.Array, estimate(rewards, discounts, lambda_, stacked))
 
 
 def ppo(observation_spec: Any, action_spec: specs.DiscreteArray, config: PPOConfig = PPOConfig()) -> Agent:

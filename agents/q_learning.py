@@ -5,7 +5,7 @@ section 6.5, and section 2.6 for optimistic initial values.
 """
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import dm_env
 import jax
@@ -103,7 +103,7 @@ def q_learning(
         learned = q_tm1 + jnp.where(
             jnp.arange(actions) == row.action, config.learning_rate * weight * error, 0.0
         )
-        return write(values, s_tm1, learned), error
+        return write(values, s_tm1, learned), cast(jax.Array, error)
 
     def update(
         state: QState, key: jax.Array, trajectory: Trajectory, weights: jax.Array

@@ -7,6 +7,7 @@ them has anything to train: `init` returns an empty state and `update` changes n
 import functools
 from typing import Any, NamedTuple
 
+import dm_env
 import jax
 import jax.numpy as jnp
 from dm_env import specs
@@ -78,14 +79,15 @@ def optimal_agent(environment: Environment, task: Any) -> Agent:
     Raises:
       ValueError: for an environment that this module has no solution of.
     """
-    if isinstance(_core(environment), AdversarialBandit):
+    core = _core(environment)
+    if isinstance(core, AdversarialBandit):
 
         def act(params, memory, key, timestep, mode):
             del params, key, timestep, mode
             return jnp.argmax(task).astype(jnp.int32), (), memory
 
         return _agent(lambda: (), act)
-    return _search_agent(environment, known=jnp.atleast_1d(jnp.asarray(task, jnp.int32)))
+    return _search_agent(core, known=jnp.atleast_1d(jnp.asarray(task, jnp.int32)))
 
 
 def posterior_sampling(environment: Environment, task: Any = None) -> Agent:
@@ -111,7 +113,7 @@ def posterior_sampling(environment: Environment, task: Any = None) -> Agent:
     """
     core = _core(environment)
     if not isinstance(core, AdversarialBandit):
-        return _search_agent(environment, start_of=task)
+        return _search_agent(core, start_of=task)
 
     def initial_memory():
         return ThompsonMemory(jnp.zeros(core.num_arms), jnp.zeros(core.num_arms), jnp.int32(0))
@@ -219,7 +221,7 @@ def _agent(initial_memory, act) -> Agent:
     return Agent(lambda key: ReferenceState(), initial_memory, act, update)
 
 
-def _core(environment: Environment) -> Environment:
+def _core(environment: Environment) -> DarkRoom | KeyToDoor | AdversarialBandit:
     """The environment itself, from under an `AutoReset`, where it is one that this module knows."""
     core = getattr(environment, "unwrapped", environment)
     if not isinstance(core, (DarkRoom, KeyToDoor, AdversarialBandit)):
@@ -230,15 +232,14 @@ def _core(environment: Environment) -> Environment:
     return core
 
 
-def _search_agent(environment: Environment, known: jax.Array | None = None, start_of: Any = None) -> Agent:
+def _search_agent(core: DarkRoom | KeyToDoor, known: jax.Array | None = None, start_of: Any = None) -> Agent:
     """Walks to hidden cells, in order where there are several.
 
     Args:
-      environment: Dark Room or Key-to-Door.
+      core: the environment.
       known: int32 [S], the hidden cells; or None to search.
       start_of: a Dark Room task, to begin with the knowledge of whether its start cell is the goal; or None.
     """
-    core = _core(environment)
     stages = 2 if isinstance(core, KeyToDoor) else 1
     transitions = core.transitions
     cells = len(transitions)
@@ -252,7 +253,7 @@ def _search_agent(environment: Environment, known: jax.Array | None = None, star
         nowhere = jnp.int32(-1)
         return SearchMemory(possible, found, nowhere, jnp.int32(0), nowhere)
 
-    def act(params, memory, key, timestep, mode):
+    def act(params: Any, memory: SearchMemory, key: jax.Array, timestep: dm_env.TimeStep, mode: str):
         del params, mode
         which_cell, which_axis = jax.random.uniform(key, (2,))
         starts = (timestep.step_type == FIRST) | (timestep.step_type == LAST)

@@ -124,7 +124,7 @@ class _Connection:
         self.client = reverb.Client(address)
         self.writer: Any = None
         self.samplers: dict[str, Iterator[Any]] = {}
-        self.signatures: dict[str, dict[str, tf.TensorSpec]] = {}
+        self.signatures: dict[str, Any] = {}  # of each table, a `tf.TensorSpec` by key
 
 
 class ReplayClient:
@@ -248,7 +248,7 @@ class ReplayClient:
                 return _within(lambda c=connection: work(c), timeout_s + 0.5)
             except ReplayError:
                 raise
-            except (_Late, reverb.errors.DeadlineExceededError) as error:
+            except (_Late, reverb.DeadlineExceededError) as error:
                 self.close()
                 why = f": {self.describe(table)}" if table else ""
                 raise ReplayTimeout(

@@ -12,7 +12,7 @@ DISTILLED, POSTERIOR, SOURCE, CHANCE, BEST = "#1f5fd0", "#7a3fb5", "#d07a1f", "#
 CONTROLS = ("#c23b4b", "#e08a96", "#a04f7f")
 RUNS = ("#1f5fd0", "#d07a1f", "#2a8c5a", "#c23b4b", "#7a3fb5", "#0f8b8d", "#8c6d1f", "#5b6470")
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 10,

@@ -120,7 +120,7 @@ def _per_stratum(curves: Mapping[int | None, np.ndarray], data: st.Strata) -> np
     return np.stack([curves.get(task, curves[None]) for task in data.task_ids.tolist()])[:, None]
 
 
-def _curve(values: np.ndarray, resamples: int) -> dict[str, list]:
+def _curve(values: np.ndarray, resamples: int) -> dict[str, Any]:
     # A picture's band needs fewer resamples than a number in a table, and has one number per episode.
     affordable = min(resamples, int(np.clip(_CURVE_WORK // values.size, 200, 1000)))
     estimate = st.stratified_bootstrap(values, resamples=affordable)

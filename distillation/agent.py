@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import dm_env
 import jax
 import jax.numpy as jnp
 from dm_env import specs
@@ -27,10 +28,10 @@ class Memory(NamedTuple):
 
 
 class _Recent(NamedTuple):
-    """The last `window` steps, oldest first, the first `count` of them filled."""
+    """The last `window` steps, oldest first, the first `filled` of them taken."""
 
     inputs: Inputs
-    count: jax.Array
+    filled: jax.Array
 
 
 class InContextAgent(NamedTuple):
@@ -93,17 +94,17 @@ def in_context_agent(
             context = _Recent(none, jnp.int32(0))
         return Memory(context, jnp.int32(num_actions), jnp.int32(0))
 
-    def act(params, memory, key, timestep, mode):
+    def act(params: Any, memory: Memory, key: jax.Array, timestep: dm_env.TimeStep, mode: str):
         del mode
         step = jnp.where(timestep.step_type == MID, memory.step_in_episode, 0)
         fresh = memory.previous_action == num_actions
-        reward = jnp.where(fresh, 0.0, timestep.reward).astype(jnp.float32)
+        reward = jnp.where(fresh, 0.0, jnp.asarray(timestep.reward, jnp.float32))
         inputs = Inputs(timestep.observation, memory.previous_action, reward, step)
         if cached:
             logits, context = network.step(params, inputs, memory.context)
         else:
             context = _append(memory.context, inputs)
-            last = jnp.minimum(context.count, config.window) - 1
+            last = jnp.minimum(context.filled, config.window) - 1
             logits = network.logits(params, None, context.inputs)[last]
         if temperature:
             action = jax.random.categorical(key, logits / temperature)
@@ -116,31 +117,31 @@ def in_context_agent(
         del key, trajectory
         return state, {}, jnp.zeros_like(weights)
 
-    def clear(memory, where):
+    def clear(memory: Memory, where: jax.Array) -> Memory:
         if cached:
             start = jnp.where(where, memory.context.position, memory.context.start)
             context = memory.context._replace(start=start)
         else:
-            context = memory.context._replace(count=jnp.where(where, 0, memory.context.count))
+            context = memory.context._replace(filled=jnp.where(where, 0, memory.context.filled))
         return Memory(
             context,
             jnp.where(where, num_actions, memory.previous_action),
             jnp.where(where, 0, memory.step_in_episode),
         )
 
-    axes = Memory(CACHE_AXES if cached else 0, 0, 0)
+    axes = Memory(CACHE_AXES if cached else 0, 0, 0)  # pyright: ignore[reportArgumentType]  # axes of arrays
     return InContextAgent(network.init, initial_memory, act, update, axes, clear)
 
 
 def _append(recent: _Recent, inputs: Inputs) -> _Recent:
     """Adds a step behind the others; when all places are taken the oldest goes."""
     window = recent.inputs.previous_action.shape[0]
-    full = recent.count >= window
-    at = jnp.minimum(recent.count, window - 1)
+    full = recent.filled >= window
+    at = jnp.minimum(recent.filled, window - 1)
 
-    def put(old, new):
+    def put(old: jax.Array, new: jax.Array) -> jax.Array:
         old = jnp.where(full, jnp.roll(old, -1, axis=0), old)
         return old.at[at].set(new)
 
     # A cleared buffer's leftovers lie behind `at` and a causal model does not see them.
-    return _Recent(jax.tree.map(put, recent.inputs, inputs), jnp.minimum(recent.count + 1, window))
+    return _Recent(jax.tree.map(put, recent.inputs, inputs), jnp.minimum(recent.filled + 1, window))

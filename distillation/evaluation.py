@@ -84,7 +84,7 @@ def stream_keys(key: jax.Array, streams: int) -> jax.Array:
     return jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(streams))
 
 
-def act_key(stream_key: jax.Array, time: jax.Array) -> jax.Array:
+def act_key(stream_key: jax.Array, time: jax.typing.ArrayLike) -> jax.Array:
     """The key with which a stream's agent acts at its step `time`: the compiled and the hosted evaluation share it."""
     return jax.random.fold_in(jax.random.fold_in(stream_key, 0), time)
 
@@ -127,12 +127,11 @@ def batched_memory(agent: Agent | InContextAgent, streams: int) -> Any:
 def batched_clear(agent: Agent | InContextAgent) -> Callable[[Any, jax.Array], Any]:
     """`clear(memory, where [N]) -> memory`; agents without a `clear` of their own start from the initial memory."""
     axes = getattr(agent, "memory_axes", 0)
-    clear = getattr(agent, "clear", None)
-    if clear is None:
 
-        def clear(memory, where):
-            return jax.tree.map(lambda new, old: jnp.where(where, new, old), agent.initial_memory(), memory)
+    def start_again(memory, where):
+        return jax.tree.map(lambda new, old: jnp.where(where, new, old), agent.initial_memory(), memory)
 
+    clear = getattr(agent, "clear", start_again)
     return jax.vmap(clear, in_axes=(axes, 0), out_axes=axes)
 
 

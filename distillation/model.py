@@ -8,7 +8,7 @@ times cheaper and as good on the dark rooms.
 
 import dataclasses
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import haiku as hk
 import jax
@@ -126,9 +126,9 @@ class Inputs(NamedTuple):
     """
 
     observation: Any
-    previous_action: jax.Array
-    previous_reward: jax.Array
-    step_in_episode: jax.Array
+    previous_action: jax.Array | np.ndarray
+    previous_reward: jax.Array | np.ndarray
+    step_in_episode: jax.Array | np.ndarray
 
 
 class DistilledModel(hk.Module):
@@ -204,7 +204,7 @@ class DistilledModel(hk.Module):
         flat = observation.reshape(*observation.shape[: observation.ndim - len(shape)], math.prod(shape))
         if not np.issubdtype(self._spec.dtype, np.integer):
             return hk.Linear(self._config.transformer.d_model, name="observation")(flat.astype(dtype))
-        low, sizes = axis_sizes(self._spec)
+        low, sizes = axis_sizes(cast(specs.BoundedArray, self._spec))  # as `check_observation_spec` saw
         flat = jnp.clip(flat - low, 0, sizes - 1)
         total = 0
         if self._config.coordinates in ("per_axis", "both"):

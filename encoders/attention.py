@@ -139,7 +139,7 @@ def _softmax(scores: jax.Array, mask: jax.Array, rows_may_be_empty: bool = True)
     return weights
 
 
-def _dense(query, key, value, mask, causal, window, dropout, dropout_key):
+def _dense(query, key, value, mask, causal, window, dropout: float, dropout_key):
     if causal:
         positions = jnp.arange(query.shape[-3])
         band = _band_mask(positions, positions, window)

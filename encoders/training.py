@@ -179,8 +179,8 @@ def train(
         state, begin = TrainState(*restored.tree), restored.step
     end = config.steps if stop_at is None else min(stop_at, config.steps)
     for callback in callbacks:
-        if hasattr(callback, "start"):
-            callback.start(begin, config.steps)
+        if (start := getattr(callback, "start", None)) is not None:
+            start(begin, config.steps)
 
     mesh = jax.sharding.Mesh(np.array(devices), ("data",))
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
@@ -214,7 +214,7 @@ def train(
                 metrics = interval.finish()
                 for callback in callbacks:
                     callback(after, state, metrics)
-            if save:
+            if directory is not None and save:
                 _checkpoint.save(directory, after, state, {"config": dataclasses.asdict(config)}, config.keep)
                 last_saved = after
     return state

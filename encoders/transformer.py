@@ -105,7 +105,7 @@ class Cache(NamedTuple):
     start: jax.Array
 
 
-CACHE_AXES = Cache(keys=0, values=0, position=None, start=0)
+CACHE_AXES = Cache(keys=0, values=0, position=None, start=0)  # pyright: ignore[reportArgumentType]  # axes of arrays
 
 
 def empty_cache(config: TransformerConfig, size: int | None = None, dtype=jnp.float32) -> Cache:

@@ -11,7 +11,9 @@ class ByValue:
     _settings: tuple
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self._settings == other._settings
+        if not isinstance(other, ByValue) or type(self) is not type(other):
+            return False
+        return self._settings == other._settings
 
     def __hash__(self) -> int:
         return hash((type(self), self._settings))

@@ -18,8 +18,10 @@ class DmEnvToGymnasium(gymnasium.Env):
     render_mode = None
 
     def __init__(self, environment: dm_env.Environment | Callable[[int], dm_env.Environment]):
-        self._factory = None if isinstance(environment, dm_env.Environment) else environment
-        self._environment = environment if self._factory is None else self._factory(0)
+        if isinstance(environment, dm_env.Environment):
+            self._factory, self._environment = None, environment
+        else:
+            self._factory, self._environment = environment, environment(0)
         self._observation_spec = self._environment.observation_spec()
         self._action_spec = self._environment.action_spec()
         self.observation_space = space_from_spec(self._observation_spec)
@@ -55,8 +57,8 @@ class DmEnvToGymnasium(gymnasium.Env):
         if self._factory is not None:
             self._environment.close()
             self._environment = self._factory(seed)
-        elif hasattr(self._environment, "reseed"):
-            self._environment.reseed(seed)
+        elif (reseed := getattr(self._environment, "reseed", None)) is not None:
+            reseed(seed)
         else:
             warnings.warn(
                 f"reset(seed={seed}) cannot reseed a {type(self._environment).__name__}: dm_env knows "

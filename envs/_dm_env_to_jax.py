@@ -88,12 +88,12 @@ class DmEnvToJax:
             lambda spec, x: np.asarray(x, spec.dtype), self._observation_spec, timestep.observation
         )
 
-    def _host_reset(self) -> tuple[np.ndarray, Any]:
+    def _host_reset(self) -> tuple[np.int32, Any]:
         self._calls += 1
         self._time = 0
         return np.int32(self._calls), self._observe(self._environment.reset())
 
-    def _host_step(self, token: jax.Array, action: jax.Array) -> tuple[np.ndarray, dm_env.TimeStep]:
+    def _host_step(self, token: jax.Array, action: jax.Array) -> tuple[np.int32, dm_env.TimeStep]:
         if int(token) != self._calls:
             raise RuntimeError(
                 f"{self.name}: this state is from call {int(token)}, but the host environment is at call "
@@ -123,7 +123,8 @@ def _canonical(spec: Any) -> specs.Array:
         raise ValueError(f"JAX has no arrays for the spec {spec!r}.")
     dtype = np.dtype(jax.eval_shape(jnp.asarray, np.zeros((), spec.dtype)).dtype)
     if isinstance(spec, specs.DiscreteArray):
-        return specs.DiscreteArray(spec.num_values, dtype, spec.name)
+        # dm_env's argument has no type and the default's is taken for it.
+        return specs.DiscreteArray(spec.num_values, dtype, spec.name)  # pyright: ignore[reportArgumentType]
     if isinstance(spec, specs.BoundedArray):
         low, high = spec.minimum, spec.maximum
         if dtype.kind in "iu":

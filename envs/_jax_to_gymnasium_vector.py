@@ -79,7 +79,8 @@ class JaxToGymnasiumVector(gymnasium.vector.VectorEnv):
     ) -> tuple[Any, dict[str, Any]]:
         check_options(options, set())
         if seed is not None:
-            seeds = [seed + i for i in range(self.num_envs)] if np.ndim(seed) == 0 else list(seed)
+            given: Any = seed  # NumPy's integers and arrays serve too.
+            seeds = [given + i for i in range(self.num_envs)] if np.ndim(given) == 0 else list(given)
             if len(seeds) != self.num_envs:
                 raise ValueError(f"{self.num_envs} copies need as many seeds, got {len(seeds)}.")
             keys = [old if s is None else seed_key(s) for s, old in zip(seeds, self._keys, strict=True)]

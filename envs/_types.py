@@ -6,6 +6,7 @@ import dm_env
 import jax
 import jax.numpy as jnp
 from dm_env import specs
+from jax.typing import ArrayLike
 
 
 Task = Any
@@ -31,9 +32,15 @@ class Environment(Protocol):
       num_tasks: how many tasks there are, or None where they cannot be counted.
     """
 
-    name: str
-    max_steps: int
-    num_tasks: int | None
+    # Properties, for an attribute that may be written must have the protocol's very type.
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def max_steps(self) -> int: ...
+
+    @property
+    def num_tasks(self) -> int | None: ...
 
     def tasks(self) -> Task:
         """All tasks, stacked along axis 0 in task-id order. Raises where not countable."""
@@ -85,7 +92,7 @@ def restart(observation: _T) -> dm_env.TimeStep:
 
 
 def transition(
-    observation: _T, reward: jax.Array, terminated: jax.Array, truncated: jax.Array
+    observation: _T, reward: ArrayLike, terminated: ArrayLike, truncated: ArrayLike
 ) -> dm_env.TimeStep:
     """A `TimeStep` after an action: LAST when terminated or truncated, discount 0 only when terminated."""
     terminated, truncated = jnp.asarray(terminated, bool), jnp.asarray(truncated, bool)

@@ -55,7 +55,8 @@ def spec_from_space(space: gymnasium.Space, name: str | None = None) -> Any:
         return tuple(spec_from_space(value, f"{name or 'item'}_{i}") for i, value in enumerate(space))
     if isinstance(space, spaces.Discrete):
         if space.start == 0:
-            return specs.DiscreteArray(int(space.n), space.dtype, name)
+            # dm_env's argument has no type and the default's is taken for it.
+            return specs.DiscreteArray(int(space.n), space.dtype, name)  # pyright: ignore[reportArgumentType]
         return specs.BoundedArray((), space.dtype, space.start, space.start + space.n - 1, name)
     if isinstance(space, spaces.MultiDiscrete):
         return specs.BoundedArray(space.shape, space.dtype, space.start, space.start + space.nvec - 1, name)
