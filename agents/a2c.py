@@ -122,7 +122,7 @@ def a2c(observation_spec: Any, action_spec: specs.DiscreteArray, config: A2CConf
         del key
         gradient, (metrics, priorities) = jax.grad(loss, has_aux=True)(state.params, trajectory, weights)
         updates, opt_state = optimiser.update(gradient, state.opt_state, state.params)
-        metrics["gradient_norm"] = optax.global_norm(gradient)
+        metrics["gradient_norm"] = optax.tree.norm(gradient)
         return A2CState(optax.apply_updates(state.params, updates), opt_state), metrics, priorities
 
     return Agent(init, lambda: (), act, update)

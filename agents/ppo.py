@@ -152,7 +152,7 @@ def ppo(observation_spec: Any, action_spec: specs.DiscreteArray, config: PPOConf
     def fit(state: PPOState, rows: _Rows) -> tuple[PPOState, dict[str, jax.Array]]:
         gradient, metrics = jax.grad(loss, has_aux=True)(state.params, rows)
         updates, opt_state = optimiser.update(gradient, state.opt_state, state.params)
-        metrics["gradient_norm"] = optax.global_norm(gradient)
+        metrics["gradient_norm"] = optax.tree.norm(gradient)
         return PPOState(optax.apply_updates(state.params, updates), opt_state), metrics
 
     def update(

@@ -72,7 +72,13 @@ def _describe(tree: Any) -> list[dict]:
     rows = []
     for path, leaf in leaves:
         leaf = _raw(leaf)
-        rows.append({"name": _keys(path), "shape": list(np.shape(leaf)), "dtype": str(np.result_type(leaf))})
+        rows.append(
+            {
+                "name": _keys(path),
+                "shape": list(np.shape(leaf)),
+                "dtype": str(np.result_type(getattr(leaf, "dtype", leaf))),
+            }
+        )
     return rows
 
 

@@ -298,7 +298,7 @@ def _update(loss: Loss, config: TrainConfig):
         updates, opt_state = optimiser.update(gradients, state.opt_state, state.params)
         outputs = {
             "loss": value,
-            "grad_norm": optax.global_norm(gradients),
+            "grad_norm": optax.tree.norm(gradients),
             "learning_rate": schedule(state.step),
             **metrics,
         }
