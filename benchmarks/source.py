@@ -6,12 +6,6 @@ python -m benchmarks.source --algorithm rmax --episodes 60
 """
 
 import argparse
-import datetime
-import json
-import os
-import pathlib
-import platform
-import sys
 import time
 
 import jax
@@ -20,8 +14,8 @@ import numpy as np
 from limbeck.agents import ALGORITHMS, CompiledConfig, make_agent, train_groups
 from limbeck.envs import make, task_at
 
+from ._machine import RESULTS, circumstances, write
 
-RESULTS = pathlib.Path(__file__).parent / "results"
 
 # algorithm -> (streams per learner, unroll, learners per group)
 LAYOUT = {
@@ -31,19 +25,6 @@ LAYOUT = {
     "a2c": (100, 5, 1),
     "ppo": (100, 20, 1),
 }
-
-
-def hardware() -> str:
-    """The processor's name and how many cores this process may use."""
-    name = platform.processor() or platform.machine()
-    info = pathlib.Path("/proc/cpuinfo")
-    if info.exists():
-        names = [
-            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line
-        ]
-        name = names[0] if names else name
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{name}, {cores} cores"
 
 
 def measure(
@@ -111,24 +92,15 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    result = measure(**vars(arguments))
-    result |= {
-        "command": f"python -m benchmarks.source {' '.join(sys.argv[1:])}".strip(),
-        "hardware": hardware(),
-        "load_before": round(os.getloadavg()[0], 1),
-        "jax": jax.__version__,
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-    }
+    about = circumstances("source")
+    result = measure(**vars(arguments)) | about
     print(
         f"{result['histories']} histories of {result['episodes']} episodes by {result['algorithm']}: "
         f"{result['seconds']:.1f} s after compilation, {result['steps_per_second']:,} env steps/s"
     )
     print("mean return, episodes 1 to 10:", *result["return_first_10_episodes"])
     print(f"mean return, last 10 episodes: {result['return_last_10_episodes']}")
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"source_{arguments.environment}_{arguments.algorithm}.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
-    print(f"written to {os.path.relpath(path)}")
+    write(RESULTS / f"source_{arguments.environment}_{arguments.algorithm}.json", result)
 
 
 if __name__ == "__main__":

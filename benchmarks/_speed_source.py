@@ -7,8 +7,6 @@ stable-baselines3's VecEnv interface. (A DummyVecEnv of 100 gymnasium environmen
 calls a step, a SubprocVecEnv 100 processes on the same cores.)
 """
 
-import json
-import os
 import time
 from typing import Any
 
@@ -140,9 +138,4 @@ def measure(episodes: int = 100, learners: int = 4, peer_steps: int = 40_000) ->
         "streams": STREAMS,
         "unroll": UNROLL,
         "hidden": list(HIDDEN),
-        "load_before": round(os.getloadavg()[0], 1),
     }
-
-
-if __name__ == "__main__":
-    print(json.dumps(measure(), indent=2))

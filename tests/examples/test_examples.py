@@ -1,0 +1,73 @@
+"""Every example runs, on tiny settings, and the README shows the code that is run here."""
+
+import importlib.util
+import inspect
+import pathlib
+import textwrap
+
+import numpy as np
+import pytest
+
+from limbeck.envs import make, to_dm_env, to_gymnasium
+
+
+ROOT = pathlib.Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+EPISODES, RUNS, HORIZON = 6, 4, 20
+
+
+def example(number: int):
+    (path,) = EXAMPLES.glob(f"{number:02d}_*.py")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def histories(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("examples") / "histories"
+    streams = example(3).main(str(directory), runs=RUNS, episodes=EPISODES)
+    assert streams.action.shape == (RUNS, EPISODES * HORIZON)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def distilled(histories):
+    run = histories.parent / "distilled"
+    result = example(4).main(str(histories), str(run), steps=10, window=20, width=16)
+    assert result.returns.shape == (8, 2, 20)
+    assert np.isfinite(result.returns).all()
+    return run
+
+
+def test_every_example_is_short_and_is_run_here():
+    paths = sorted(EXAMPLES.glob("*.py"))
+    assert [path.name[:2] for path in paths] == ["01", "02", "03", "04", "05"]
+    assert all(len(path.read_text().splitlines()) <= 45 for path in paths)
+
+
+def test_an_environment_is_made():
+    # An optimal agent walks to the goal and stays: 20 steps less the way, the goal's own step included.
+    optimal = example(1).main()
+    assert 20 - 8 + 1 >= 0 and optimal in range(13, 21)
+
+
+def test_a_source_agent_learns():
+    curve = example(2).main(episodes=30, tasks=4)
+    assert curve[-5:].mean() > 5 * max(curve[:2].mean(), 0.2)
+
+
+def test_a_distilled_agent_plays_alike_in_both_loops(distilled):
+    module, room = example(5), make("dark_room")
+    by_gymnasium = module.play_gymnasium(str(distilled), to_gymnasium(room, task=30), 3)
+    by_dm_env = module.play_dm_env(str(distilled), to_dm_env(room, task=30), 3)
+    assert len(by_gymnasium) == 3
+    assert by_gymnasium == by_dm_env
+
+
+def test_the_readme_shows_the_loop_that_is_tested():
+    readme = (ROOT / "README.md").read_text()
+    body = inspect.getsource(example(5).play_gymnasium).split("\n", 1)[1]
+    lines = [line.strip() for line in textwrap.dedent(body).splitlines() if "return returns" not in line]
+    assert all(line in readme for line in lines)
