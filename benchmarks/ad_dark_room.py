@@ -1,8 +1,8 @@
 """Algorithm Distillation on Dark Room: several seeds of the `dark_room` experiment, and what they show together.
 
-python -m benchmarks.ad_dark_room                     # three seeds, epsilon-greedy Q-learning as source
-python -m benchmarks.ad_dark_room --source rmax
-python -m benchmarks.ad_dark_room --source a2c --runs-per-task 1 --streams 27 --unroll 5
+python -m benchmarks.ad_dark_room                     # three seeds of the experiment as it is: R-max, a sweeping source
+python -m benchmarks.ad_dark_room --source a2c --seeds 1 --steps 1200
+python -m benchmarks.ad_dark_room --source q_learning
 
 The same command again goes on where it stopped.
 """
@@ -28,13 +28,16 @@ EXPERIMENT = "dark_room"
 SHARES = (0.5, 0.75, 0.9)
 
 
-def configure(source: str | None, changes: dict[str, Any], keep_every: int) -> Any:
-    """The experiment's own settings, but for the source, what is said of it, and k."""
+def configure(source: str | None, changes: dict[str, Any], keep_every: int | None, steps: int | None) -> Any:
+    """The experiment's own settings, but for the source, what is said of it, k and the updates."""
     experiment = load(EXPERIMENT)
     config = experiment.config("fast", source) if source else experiment.config("fast")
     given = {name: value for name, value in changes.items() if value is not None}
     return dataclasses.replace(
-        config, source=dataclasses.replace(config.source, **given), keep_every=keep_every
+        config,
+        source=dataclasses.replace(config.source, **given),
+        keep_every=keep_every or config.keep_every,
+        train=dataclasses.replace(config.train, steps=steps or config.train.steps),
     )
 
 
@@ -125,13 +128,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--source", help="algorithm; the experiment's own by default")
-    parser.add_argument("--keep-every", type=int, default=1, help="k: each k-th episode is kept")
+    parser.add_argument("--keep-every", type=int, help="k: each k-th episode is kept; the experiment's own by default")
+    parser.add_argument("--steps", type=int, help="updates; the experiment's own by default")
     parser.add_argument("--runs-dir", type=pathlib.Path, default=pathlib.Path("runs"))
     for name in ("episodes", "runs_per_task", "streams", "unroll"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, help="of the source")
     arguments = parser.parse_args()
     changes = {name: getattr(arguments, name) for name in ("episodes", "runs_per_task", "streams", "unroll")}
-    config = configure(arguments.source, changes, arguments.keep_every)
+    config = configure(arguments.source, changes, arguments.keep_every, arguments.steps)
     about = circumstances("ad_dark_room")
     suffix = f"_{arguments.source}" if arguments.source else ""
     members, seeds = [], []
@@ -143,7 +147,7 @@ def main() -> None:
     into = arguments.runs_dir / f"ad_dark_room{suffix}"
     stages.write_report(members, dataclasses.replace(members[0], directory=into), config)
     report = json.loads((into / "report.json").read_text())
-    result = {**summary(report, arguments.keep_every), "seeds": seeds}
+    result = {**summary(report, config.keep_every), "seeds": seeds}
     show(result)
     print(f"report: {into / 'report.html'}")
     settings = json.loads(json.dumps(dataclasses.asdict(config)))
