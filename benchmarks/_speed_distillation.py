@@ -7,9 +7,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-
 from limbeck.agents import Streams
-from limbeck.distillation import ModelConfig, WindowConfig, WindowSampler, distillation_loss, environment_network
+from limbeck.distillation import (
+    ModelConfig,
+    WindowConfig,
+    WindowSampler,
+    distillation_loss,
+    environment_network,
+)
 from limbeck.encoders import TrainConfig, TransformerConfig, train
 from limbeck.envs import LAST, MID, make
 

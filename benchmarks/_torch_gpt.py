@@ -34,7 +34,15 @@ class GPT(nn.Module):
     """Action logits `[B, T, actions]` of Dark Room streams."""
 
     def __init__(
-        self, width: int, heads: int, layers: int, length: int, window: int, side: int, actions: int, steps: int
+        self,
+        width: int,
+        heads: int,
+        layers: int,
+        length: int,
+        window: int,
+        side: int,
+        actions: int,
+        steps: int,
     ):
         super().__init__()
         self.side = side

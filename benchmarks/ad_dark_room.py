@@ -15,7 +15,6 @@ import time
 from typing import Any
 
 import numpy as np
-
 from limbeck.distillation.statistics import episodes_to
 from limbeck.launchers import runs, stages
 from limbeck.launchers._experiment import run_experiment
@@ -112,7 +111,9 @@ def show(result: dict[str, Any]) -> None:
     for name in ("held_out", "train", "controls.rewards_zeroed", "controls.context_cleared"):
         part = result[name]
         spans = {"last 10": part["last_10_normalised"], **part["windows"]}
-        text = ", ".join(f"{k}: {v['iqm']:.3f} ({v['ci'][0]:.3f} to {v['ci'][1]:.3f})" for k, v in spans.items())
+        text = ", ".join(
+            f"{k}: {v['iqm']:.3f} ({v['ci'][0]:.3f} to {v['ci'][1]:.3f})" for k, v in spans.items()
+        )
         print(f"{name:26} {text}; dead tasks: {part['dead_tasks']}")
     print(f"first episode at a share of the optimum (keep-every-k, k = {result['keep_every']}):")
     for share, row in result["episodes_needed"].items():

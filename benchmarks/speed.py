@@ -61,7 +61,9 @@ def main() -> None:
     parser.add_argument("--json", type=pathlib.Path, default=RESULTS / "speed.json", help="where results go")
     parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=SECTIONS)
     parser.add_argument("--accumulation", type=int, default=1, help="parts of a batch, on our side")
-    parser.add_argument("--steps-per-call", type=int, default=10, help="updates per compiled call, on our side")
+    parser.add_argument(
+        "--steps-per-call", type=int, default=10, help="updates per compiled call, on our side"
+    )
     parser.add_argument("--devices", type=int, default=1, help="forced host devices that share our batches")
     parser.add_argument("--pairs", type=int, default=3, help="turns of each side of distillation")
     arguments = parser.parse_args()
@@ -79,7 +81,9 @@ def main() -> None:
     for name, size in result.get("distillation", {}).items():
         if isinstance(size, dict):
             share, peak = size["share_of_matmul_peak"], result["distillation"]["matmul_peak_gflops"]
-            print(f"distillation {name}: {size['gflops']} GFLOP/s, {share:.1%} of the measured {peak} GFLOP/s")
+            print(
+                f"distillation {name}: {size['gflops']} GFLOP/s, {share:.1%} of the measured {peak} GFLOP/s"
+            )
     print(json.dumps(about))
     write(arguments.json, result | about)
 

@@ -1,7 +1,6 @@
 """Environments by name: pure JAX, and the same world for dm_env and gymnasium loops."""
 
 import jax
-
 from limbeck.envs import environment_names, make, split_tasks, to_dm_env, to_gymnasium
 
 
@@ -13,7 +12,9 @@ def main(seed: int = 0) -> float:
 
     goal = split.held_out[0]
     random, optimal = room.bounds(goal)
-    print(f"goal {goal}: a random agent earns {float(random):.3f} an episode, an optimal one {float(optimal):.0f}")
+    print(
+        f"goal {goal}: random actions earn {float(random):.3f} an episode, optimal ones {float(optimal):.0f}"
+    )
 
     # Pure functions: unbatched, to be vmapped and scanned.
     state, timestep = room.reset(jax.random.key(seed), goal)

@@ -24,7 +24,7 @@ def main(directory: str = "histories", runs: int = 73, episodes: int = 100) -> a
     history = agents.train(learner, room, jnp.asarray(goals), keys, agents.CompiledConfig(episodes))
     rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), history)._asdict()
     with agents.HistoryWriter.create_or_open(directory, manifest) as writer:
-        with agents.open_transport("direct", writer) as transport:  # "auto" takes Reverb where it is installed
+        with agents.open_transport("direct", writer) as transport:  # or "reverb", or "auto"
             for group, chunk, block in agents.split_blocks(manifest, rows):
                 transport.send(group, chunk, block())
             transport.finish()

@@ -5,9 +5,9 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+from limbeck.encoders import Progress, TrainConfig, TransformerConfig
 
 from limbeck import agents, distillation, envs
-from limbeck.encoders import Progress, TrainConfig, TransformerConfig
 
 
 def main(
@@ -25,8 +25,8 @@ def main(
     loaded = distillation.load(run)
     held_out = np.asarray(reader.manifest.split["held_out"])
     tasks = envs.task_at(room, jnp.asarray(held_out))
-    key = jax.random.key(0)
-    result = distillation.evaluate(loaded.agent, loaded.params, room, tasks, held_out, key, episodes=20, seeds=2)
+    play = loaded.agent, loaded.params, room, tasks, held_out, jax.random.key(0)
+    result = distillation.evaluate(*play, episodes=20, seeds=2)
     curve = result.returns.mean(axis=(0, 1))
     print("held-out goals, mean return of episodes 1 and 20:", curve[0], curve[-1])
     return result
