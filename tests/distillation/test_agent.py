@@ -32,7 +32,10 @@ class Played:
         self.agent = in_context_agent(self.config, SPEC, ACTIONS, EPISODE)
         params = self.agent.init(jax.random.key(0))
         keys = jax.random.split(jax.random.key(1), len(jax.tree.leaves(params)))
-        leaves = [p + 0.2 * jax.random.normal(k, p.shape) for p, k in zip(jax.tree.leaves(params), keys, strict=True)]
+        leaves = [
+            p + 0.2 * jax.random.normal(k, p.shape)
+            for p, k in zip(jax.tree.leaves(params), keys, strict=True)
+        ]
         self.params = jax.tree.unflatten(jax.tree.structure(params), leaves)
         rng = np.random.default_rng(0)
         self.observation = rng.integers(0, 4, (3, T, 2)).astype(np.int32)
@@ -135,7 +138,9 @@ def test_temperature(cached):
 
     def draw(temperature):
         agent = in_context_agent(cached.config, SPEC, ACTIONS, EPISODE, temperature)
-        return jax.vmap(lambda k: agent.act(cached.params, agent.initial_memory(), k, timestep, EXPLORE)[:2])(keys)
+        return jax.vmap(lambda k: agent.act(cached.params, agent.initial_memory(), k, timestep, EXPLORE)[:2])(
+            keys
+        )
 
     actions, extras = draw(0.0)
     logits = np.asarray(extras["logits"][0], np.float64)

@@ -48,7 +48,11 @@ def train_config(steps, **changes):
 def test_it_learns_to_repeat_what_was_rewarded():
     rows = []
     distil(
-        repeating_streams(), ROOM, MODEL, WINDOWS, train_config(300),
+        repeating_streams(),
+        ROOM,
+        MODEL,
+        WINDOWS,
+        train_config(300),
         callbacks=[lambda step, state, metrics: rows.append(metrics)],
     )
     last = np.mean([row["loss"] for row in rows[-5:]])

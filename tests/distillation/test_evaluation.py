@@ -22,7 +22,9 @@ def test_returns_by_hand():
     # Two streams of seven steps; the second one's episodes have unequal lengths.
     rewards = np.array([[1, 0], [2, 5], [3, 1], [4, 1], [5, 2], [6, 3], [7, 9]], np.float32)
     lasts = np.array([[0, 1], [0, 0], [1, 0], [0, 0], [0, 1], [1, 1], [0, 0]], bool)
-    np.testing.assert_array_equal(episode_returns(rewards, lasts, 2), [[1 + 2 + 3, 4 + 5 + 6], [0, 5 + 1 + 1 + 2]])
+    np.testing.assert_array_equal(
+        episode_returns(rewards, lasts, 2), [[1 + 2 + 3, 4 + 5 + 6], [0, 5 + 1 + 1 + 2]]
+    )
     np.testing.assert_array_equal(episode_returns(rewards, lasts, 3)[1], [0, 9, 3])
 
 
@@ -31,7 +33,14 @@ def test_the_optimal_agent_reaches_the_bound():
     steps = []
     tasks = task_at(ROOM, [task])
     out = evaluate(
-        optimal_agent(ROOM, jnp.int32(task)), (), ROOM, tasks, np.array([task]), jax.random.key(0), 12, 2,
+        optimal_agent(ROOM, jnp.int32(task)),
+        (),
+        ROOM,
+        tasks,
+        np.array([task]),
+        jax.random.key(0),
+        12,
+        2,
         progress=lambda done, total: steps.append((done, total)),
     )
     # From the centre (2, 2) to the corner (4, 0) are 4 moves; the 4th and the two after it pay.
@@ -42,7 +51,9 @@ def test_the_optimal_agent_reaches_the_bound():
 
 def test_the_random_agent_has_its_exact_mean():
     ids = np.array([12, 7])
-    out = evaluate(random_agent(ROOM.action_spec()), (), ROOM, task_at(ROOM, ids), ids, jax.random.key(1), 40, 50)
+    out = evaluate(
+        random_agent(ROOM.action_spec()), (), ROOM, task_at(ROOM, ids), ids, jax.random.key(1), 40, 50
+    )
     assert out.returns.shape == (2, 50, 40) and out.returns.dtype == np.float32
     error = out.returns.std(axis=(1, 2)) / np.sqrt(2000)
     assert (np.abs(out.returns.mean(axis=(1, 2)) - out.random) < 4 * error).all()
@@ -103,6 +114,13 @@ def test_unknown_bounds_are_nan():
 
     ids = np.array([1, 2])
     out = evaluate(
-        random_agent(ROOM.action_spec()), (), Unbounded(ROOM), task_at(ROOM, ids), ids, jax.random.key(0), 2, 1
+        random_agent(ROOM.action_spec()),
+        (),
+        Unbounded(ROOM),
+        task_at(ROOM, ids),
+        ids,
+        jax.random.key(0),
+        2,
+        1,
     )
     assert np.isnan(out.random).all() and np.isnan(out.optimal).all()

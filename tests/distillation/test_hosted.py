@@ -25,7 +25,9 @@ def model():
     agent = in_context_agent(config, ROOM.observation_spec(), ROOM.action_spec(), ROOM.max_steps)
     params = agent.init(jax.random.key(0))
     keys = jax.random.split(jax.random.key(1), len(jax.tree.leaves(params)))
-    leaves = [p + 0.5 * jax.random.normal(k, p.shape) for p, k in zip(jax.tree.leaves(params), keys, strict=True)]
+    leaves = [
+        p + 0.5 * jax.random.normal(k, p.shape) for p, k in zip(jax.tree.leaves(params), keys, strict=True)
+    ]
     return agent, jax.tree.unflatten(jax.tree.structure(params), leaves)
 
 
@@ -41,10 +43,18 @@ def rooms():
 @pytest.mark.parametrize("control", [None, "rewards_zeroed", "context_cleared"])
 def test_the_host_is_the_scan(model, compiled, control):
     if control is not None:
-        compiled = evaluate(*model, ROOM, task_at(ROOM, IDS), IDS, jax.random.key(3), EPISODES, SEEDS, control)
+        compiled = evaluate(
+            *model, ROOM, task_at(ROOM, IDS), IDS, jax.random.key(3), EPISODES, SEEDS, control
+        )
     steps = []
     out = evaluate_hosted(
-        *model, rooms(), jax.random.key(3), EPISODES, task_ids=IDS, optimal=[1, 2], control=control,
+        *model,
+        rooms(),
+        jax.random.key(3),
+        EPISODES,
+        task_ids=IDS,
+        optimal=[1, 2],
+        control=control,
         progress=lambda done, total: steps.append((done, total)),
     )
     assert compiled.returns.any() and len(np.unique(compiled.returns)) > 2

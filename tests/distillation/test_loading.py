@@ -13,7 +13,9 @@ from limbeck.envs import DarkRoom, to_dm_env
 
 
 ROOM = DarkRoom(size=3, max_steps=5)
-MODEL = ModelConfig(TransformerConfig(num_layers=1, d_model=16, num_heads=2, feed_forward=16), window=6, token_mask=0.1)
+MODEL = ModelConfig(
+    TransformerConfig(num_layers=1, d_model=16, num_heads=2, feed_forward=16), window=6, token_mask=0.1
+)
 
 
 def streams():
@@ -41,7 +43,9 @@ def logits(loaded):
     out = []
     for t in range(9):
         shown = timestep._replace(
-            step_type=np.int32(min(t, 1)), reward=np.float32(t), discount=np.float32(1),
+            step_type=np.int32(min(t, 1)),
+            reward=np.float32(t),
+            discount=np.float32(1),
             observation=rng.integers(0, 3, 2).astype(np.int32),
         )
         _, extras, memory = loaded.agent.act(loaded.params, memory, jax.random.key(t), shown, "evaluate")
@@ -64,14 +68,21 @@ def test_train_load_export_load(run, tmp_path):
     one = one._replace(previous_reward=one.previous_reward.astype(np.float32))
     network = environment_network(MODEL, ROOM)
     expected = network.logits(state.params, None, one)
-    step, _ = network.step(again.params, jax.tree.map(lambda x: x[0], one), again.agent.initial_memory().context)
+    step, _ = network.step(
+        again.params, jax.tree.map(lambda x: x[0], one), again.agent.initial_memory().context
+    )
     np.testing.assert_allclose(step, expected[0], atol=1e-5)
 
 
 def test_the_description(run):
     description = json.loads((run[0] / "checkpoints" / "model.json").read_text())
     assert description["environment"] == "dark_room" and description["num_actions"] == 5
-    assert description["observation"] == {"shape": [2], "dtype": "int32", "minimum": [0, 0], "maximum": [2, 2]}
+    assert description["observation"] == {
+        "shape": [2],
+        "dtype": "int32",
+        "minimum": [0, 0],
+        "maximum": [2, 2],
+    }
     assert description["max_steps"] == 5 and description["model"]["window"] == 6
 
 

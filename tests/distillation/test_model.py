@@ -92,14 +92,20 @@ def test_the_paper_preset_has_the_paper_s_size():
     """Dark Room: 9 x 9, 5 actions, 20 steps; 4 layers, d 64, feed-forward 2048, window 80 of 3 tokens."""
     config = PRESETS["paper"]
     block = (
-        64 * 192 + 192  # queries, keys, values
-        + 64 * 64 + 64  # out
-        + 64 * 2048 + 2048 + 2048 * 64 + 64  # feed-forward
+        64 * 192
+        + 192  # queries, keys, values
+        + 64 * 64
+        + 64  # out
+        + 64 * 2048
+        + 2048
+        + 2048 * 64
+        + 64  # feed-forward
         + 2 * 2 * 64  # two layer norms
     )
     embeddings = (
         6 * 64  # previous action, none included
-        + 64 + 64  # previous reward
+        + 64
+        + 64  # previous reward
         + 20 * 64  # step in episode
         + 2 * 9 * 64  # x and y
         + 3 * 64  # blanks of the token mask
@@ -135,7 +141,9 @@ def test_coordinates(coordinates, rows):
     network = make_network(config, spec, 2, 4)
     params = network.init(jax.random.key(0))
     points = np.stack(np.meshgrid([-1, 0, 1], range(2, 7)), -1).reshape(-1, 1, 2).astype(np.int32)
-    one = Inputs(points, np.zeros((15, 1), np.int32), np.zeros((15, 1), np.float32), np.zeros((15, 1), np.int32))
+    one = Inputs(
+        points, np.zeros((15, 1), np.int32), np.zeros((15, 1), np.float32), np.zeros((15, 1), np.int32)
+    )
     logits = np.asarray(network.logits(params, None, one))[:, 0]
     # Every point has an embedding of its own.
     assert len(np.unique(np.round(logits, 7), axis=0)) == 15
@@ -146,7 +154,9 @@ def test_float_observations_are_mapped_linearly():
     network = make_network(ModelConfig(TRUNK, window=4), spec, 2, 4)
     params = network.init(jax.random.key(0))
     assert [x["w"].shape for name, x in params.items() if name.endswith("/observation")] == [(6, 16)]
-    x = Inputs(np.ones((5, 2, 3), np.float32), np.zeros(5, np.int32), np.zeros(5, np.float32), np.zeros(5, np.int32))
+    x = Inputs(
+        np.ones((5, 2, 3), np.float32), np.zeros(5, np.int32), np.zeros(5, np.float32), np.zeros(5, np.int32)
+    )
     assert network.logits(params, None, x).shape == (5, 2)
 
 

@@ -107,7 +107,9 @@ def assert_same(function, other, arrays, atol=3e-5):
 def test_bands_are_dense_attention(form, window, blocks):
     arrays = draw(window, *[_band_block(window) * blocks] * 2, 4, 2, 4, lead=(2,))
     assert_same(
-        lambda q, k, v: form(q, k, v, window), lambda q, k, v: _dense(q, k, v, None, True, window, 0.0, None), arrays
+        lambda q, k, v: form(q, k, v, window),
+        lambda q, k, v: _dense(q, k, v, None, True, window, 0.0, None),
+        arrays,
     )
 
 
@@ -150,13 +152,22 @@ def test_the_online_softmax_is_dense_attention(queries, keys, causal, window, ma
 def test_large_scores_stay_finite():
     query, key, value = (x * 60 for x in draw(7, 300, 300, 1, 1, 4))
     expected = loop(query, key, value, band(300))
-    for out in (_blocked(query, key, value, None, True, None), _dense(query, key, value, None, True, None, 0.0, None)):
+    for out in (
+        _blocked(query, key, value, None, True, None),
+        _dense(query, key, value, None, True, None, 0.0, None),
+    ):
         np.testing.assert_allclose(out, expected, atol=0.05)
 
 
 @pytest.mark.parametrize(
     ("length", "window", "masked", "t"),
-    [(40, None, False, 20), (100, 9, False, 70), (1100, None, False, 700), (4200, 60, False, 3000), (30, 8, True, 20)],
+    [
+        (40, None, False, 20),
+        (100, 9, False, 70),
+        (1100, None, False, 700),
+        (4200, 60, False, 3000),
+        (30, 8, True, 20),
+    ],
 )
 def test_nothing_leaks(length, window, masked, t):
     query, key, value = draw(8, length, length, 2, 1, 4)
@@ -180,7 +191,9 @@ def test_nothing_leaks(length, window, masked, t):
 def test_peak_memory_grows_linearly(window, first):
     def temporary(length):
         shape = jax.ShapeDtypeStruct((length, 1, 8), jnp.float32)
-        gradient = jax.grad(lambda q, k, v: attention(q, k, v, causal=True, window=window).sum(), argnums=(0, 1, 2))
+        gradient = jax.grad(
+            lambda q, k, v: attention(q, k, v, causal=True, window=window).sum(), argnums=(0, 1, 2)
+        )
         return jax.jit(gradient).lower(shape, shape, shape).compile().memory_analysis().temp_size_in_bytes
 
     sizes = [temporary(first * factor) for factor in (1, 2, 4)]

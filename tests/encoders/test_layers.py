@@ -28,7 +28,9 @@ def apply(make, x=X):
 def test_layer_norm():
     out, params = apply(lambda: Norm("layer", name="norm"))
     expected = (X - X.mean(-1, keepdims=True)) / np.sqrt(X.var(-1, keepdims=True) + 1e-5)
-    np.testing.assert_allclose(out, expected * params["norm"]["scale"] + params["norm"]["offset"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        out, expected * params["norm"]["scale"] + params["norm"]["offset"], rtol=1e-4, atol=1e-5
+    )
 
 
 def test_rms_norm_has_no_offset():

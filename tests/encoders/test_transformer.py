@@ -31,11 +31,16 @@ class Functions:
         if config.conditioning:
             self.kwargs["condition"] = jax.random.normal(jax.random.key(6), (4,))
         full = hk.transform(lambda x, **kwargs: Transformer(config, "t")(x, **kwargs))
-        step = hk.without_apply_rng(hk.transform(lambda x, cache, **kw: Transformer(config, "t").step(x, cache, **kw)))
+        step = hk.without_apply_rng(
+            hk.transform(lambda x, cache, **kw: Transformer(config, "t").step(x, cache, **kw))
+        )
         self.x = jax.random.normal(jax.random.key(1), (T, config.d_model))
         params = full.init(jax.random.key(0), self.x, **self.kwargs)
         keys = jax.random.split(jax.random.key(2), len(jax.tree.leaves(params)))
-        leaves = [0.3 * jax.random.normal(k, p.shape) + p for k, p in zip(keys, jax.tree.leaves(params), strict=True)]
+        leaves = [
+            0.3 * jax.random.normal(k, p.shape) + p
+            for k, p in zip(keys, jax.tree.leaves(params), strict=True)
+        ]
         self.params = jax.tree.unflatten(jax.tree.structure(params), leaves)
         self.apply, self.step = full.apply, step.apply
 
@@ -111,7 +116,9 @@ def test_raising_start_is_a_fresh_cache(plain):
 def test_sequences_that_share_a_position_are_single_ones(plain):
     x = jax.random.normal(jax.random.key(3), (3, T, 16))
     axes = CACHE_AXES
-    step = jax.vmap(lambda x, cache: plain.step(plain.params, x, cache), in_axes=(0, axes), out_axes=(0, axes))
+    step = jax.vmap(
+        lambda x, cache: plain.step(plain.params, x, cache), in_axes=(0, axes), out_axes=(0, axes)
+    )
 
     @jax.jit
     def run(x):
@@ -161,7 +168,9 @@ def test_dropout_only_in_training():
     config = small(dropout=0.5, attention_dropout=0.5)
     functions = Functions(config)
     np.testing.assert_array_equal(functions.full(), functions.full())
-    one, two = (functions.apply(functions.params, jax.random.key(i), functions.x, training=True) for i in (0, 1))
+    one, two = (
+        functions.apply(functions.params, jax.random.key(i), functions.x, training=True) for i in (0, 1)
+    )
     assert np.abs(one - two).max() > 1e-2
     assert np.abs(one - functions.full()).max() > 1e-2
 
@@ -175,15 +184,22 @@ def count(config, **kwargs):
 def test_parameter_counts_by_hand():
     # d 16, 4 query heads and 2 key/value heads of 4, gated feed-forward of 24, layer norms, 2 layers.
     block = (
-        16 * (4 + 2 + 2) * 4 + 32  # queries, keys, values
-        + 16 * 16 + 16  # out
-        + 16 * 2 * 24 + 48 + 24 * 16 + 16  # gate and up, down
+        16 * (4 + 2 + 2) * 4
+        + 32  # queries, keys, values
+        + 16 * 16
+        + 16  # out
+        + 16 * 2 * 24
+        + 48
+        + 24 * 16
+        + 16  # gate and up, down
         + 2 * 2 * 16  # two norms
     )
     config = small(key_value_heads=2, activation="swiglu")
     assert count(config) == 2 * block + 2 * 16
     # Post-norm has no final one; learned positions have a row each.
-    post = small(key_value_heads=2, activation="swiglu", norm_place="post", positions="learned", max_positions=40)
+    post = small(
+        key_value_heads=2, activation="swiglu", norm_place="post", positions="learned", max_positions=40
+    )
     assert count(post) == 2 * block + 40 * 16
     # Without biases, RMS scales only.
     bare = small(norm_type="rms", bias=False)
