@@ -129,7 +129,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--source", help="algorithm; the experiment's own by default")
-    parser.add_argument("--keep-every", type=int, help="k: each k-th episode is kept; the experiment's own by default")
+    parser.add_argument(
+        "--keep-every", type=int, help="k: each k-th episode is kept; the experiment's own by default"
+    )
     parser.add_argument("--steps", type=int, help="updates; the experiment's own by default")
     parser.add_argument("--runs-dir", type=pathlib.Path, default=pathlib.Path("runs"))
     for name in ("episodes", "runs_per_task", "streams", "unroll"):

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from dm_env import specs
-
 from limbeck.agents import EVALUATE, EXPLORE
 from limbeck.distillation import Inputs, ModelConfig, in_context_agent
 from limbeck.distillation.model import make_network

@@ -6,7 +6,6 @@ import types
 import jax
 import numpy as np
 import pytest
-
 from limbeck.distillation import ModelConfig, WindowConfig, distil
 from limbeck.encoders import TrainConfig, TransformerConfig
 from limbeck.envs import DarkRoom

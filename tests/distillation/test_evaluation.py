@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 from limbeck.agents import Agent, optimal_agent, random_agent
 from limbeck.distillation import evaluate
 from limbeck.distillation.evaluation import episode_returns

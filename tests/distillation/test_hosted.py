@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 from limbeck.agents import Agent
 from limbeck.distillation import ModelConfig, Player, evaluate, evaluate_hosted, in_context_agent
 from limbeck.encoders import TransformerConfig

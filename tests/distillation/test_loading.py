@@ -6,7 +6,6 @@ import types
 import jax
 import numpy as np
 import pytest
-
 from limbeck.distillation import Inputs, ModelConfig, WindowConfig, distil, environment_network, export, load
 from limbeck.encoders import TrainConfig, TransformerConfig
 from limbeck.envs import DarkRoom, to_dm_env

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from dm_env import specs
-
 from limbeck.distillation import PRESETS, Inputs, ModelConfig, distillation_loss
 from limbeck.distillation.model import axis_sizes, check_observation_spec, make_network
 from limbeck.distillation.windows import Batch

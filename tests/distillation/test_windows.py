@@ -4,7 +4,6 @@ import types
 
 import numpy as np
 import pytest
-
 from limbeck.distillation import WindowConfig, WindowSampler
 from limbeck.distillation.windows import stream_inputs
 

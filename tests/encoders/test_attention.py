@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 from limbeck.encoders import attention
 from limbeck.encoders.attention import (
     _band_block,

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 from limbeck.encoders import CACHE_AXES, Transformer, TransformerConfig, empty_cache
 
 
