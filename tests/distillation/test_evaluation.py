@@ -72,7 +72,7 @@ def test_equal_keys_give_equal_returns():
 
 
 def rewarded_counter():
-    """Stays; its memory counts the steps on which it saw a reward; it leaves for good once there were three."""
+    """Stays and counts the steps on which it saw a reward; leaves for good once there were three."""
 
     def act(params, memory, key, timestep, mode):
         memory = memory + (timestep.reward > 0)

@@ -1,4 +1,4 @@
-"""Attention: every evaluation against a loop in numpy, leaks by gradients, memory by the compiler's own count."""
+"""Attention against a loop in numpy, leaks by gradients, memory by the compiler's count."""
 
 import math
 

@@ -20,7 +20,7 @@ def small(**changes):
 
 
 class Functions:
-    """Random parameters (adaLN-Zero starts at the identity, which would test nothing) and jitted functions."""
+    """Jitted functions and random parameters: adaLN-Zero starts at the identity, which would test nothing."""
 
     def __init__(self, config):
         self.config = config
@@ -103,7 +103,7 @@ def test_two_layers_see_twice_as_far_and_nothing_ahead(plain):
 
 
 def test_raising_start_is_a_fresh_cache(plain):
-    """Rotary scores depend on differences only, so a sequence that begins at position 13 is like one from 0."""
+    """Rotary scores depend on differences only, so one that begins at position 13 is like one from 0."""
     _, cache = plain.steps(empty_cache(plain.config), plain.x[:13])
     out, _ = plain.steps(cache._replace(start=cache.position), plain.x[13:])
     fresh, _ = plain.steps(empty_cache(plain.config), plain.x[13:])
