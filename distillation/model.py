@@ -154,6 +154,10 @@ class DistilledModel(hk.Module):
         self._config, self._spec = config, check_observation_spec(observation_spec)
         self._actions, self._max_steps = num_actions, max_steps
         self._trunk = Transformer(config.transformer, name="transformer")
+        # Built here and not where they are used: Haiku names a module after the method that builds it.
+        width = config.transformer.d_model
+        self._reward = hk.Linear(width, w_init=hk.initializers.TruncatedNormal(1.0), name="previous_reward")
+        self._observation = hk.Linear(width, name="observation")
         self._head = hk.Linear(num_actions, w_init=hk.initializers.VarianceScaling(0.01), name="action_head")
 
     def __call__(self, inputs: Inputs, training: bool = False) -> jax.Array:
@@ -192,7 +196,7 @@ class DistilledModel(hk.Module):
         action = table(self._actions + 1, "previous_action")[inputs.previous_action]
         step = table(self._max_steps, "step")[jnp.minimum(inputs.step_in_episode, self._max_steps - 1)]
         reward = inputs.previous_reward.astype(dtype)[..., None]
-        reward = hk.Linear(width, w_init=hk.initializers.TruncatedNormal(1.0), name="previous_reward")(reward)
+        reward = self._reward(reward)
         return {
             "action": action,
             "reward": reward,
@@ -203,7 +207,7 @@ class DistilledModel(hk.Module):
         shape = self._spec.shape
         flat = observation.reshape(*observation.shape[: observation.ndim - len(shape)], math.prod(shape))
         if not np.issubdtype(self._spec.dtype, np.integer):
-            return hk.Linear(self._config.transformer.d_model, name="observation")(flat.astype(dtype))
+            return self._observation(flat.astype(dtype))
         low, sizes = axis_sizes(cast(specs.BoundedArray, self._spec))  # as `check_observation_spec` saw
         flat = jnp.clip(flat - low, 0, sizes - 1)
         total = 0

@@ -239,6 +239,10 @@ class _Block(hk.Module):
             self._cross_out = linear(config.d_model, "cross_out", out)
             self._norms["cross"] = _norm(config, "cross_norm", affine)
         self._norms["feed_forward"] = _norm(config, "feed_forward_norm", affine)
+        if config.conditioning:
+            zeros = hk.initializers.Constant(0.0)
+            width = 3 * len(self._norms) * config.d_model
+            self._modulation = hk.Linear(width, w_init=zeros, b_init=zeros, name="modulation")
 
     def __call__(self, x, mask, positions, context, context_mask, condition, training):
         rates = self._config
@@ -317,9 +321,7 @@ class _Block(hk.Module):
             return None
         if condition is None:
             raise ValueError("A Transformer with conditioning needs a condition.")
-        width = 3 * len(self._norms) * self._config.d_model
-        zeros = hk.initializers.Constant(0.0)
-        parts = hk.Linear(width, w_init=zeros, b_init=zeros, name="modulation")(jax.nn.silu(condition))
+        parts = self._modulation(jax.nn.silu(condition))
         parts = parts.reshape(*parts.shape[:-1], *[1] * (ndim - parts.ndim + 1), len(self._norms), 3, -1)
         return {name: tuple(parts[..., i, j, :] for j in range(3)) for i, name in enumerate(self._norms)}
 
