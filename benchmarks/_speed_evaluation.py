@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-
 from limbeck.distillation import PRESETS, evaluate, in_context_agent
 from limbeck.distillation.evaluation import batched_act, batched_memory
 from limbeck.envs import AutoReset, make, task_at

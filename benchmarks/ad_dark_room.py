@@ -15,7 +15,6 @@ import time
 from typing import Any
 
 import numpy as np
-
 from limbeck.distillation.statistics import episodes_to
 from limbeck.launchers import runs, stages
 from limbeck.launchers._experiment import run_experiment

@@ -11,7 +11,6 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
-
 from limbeck.agents import ALGORITHMS, CompiledConfig, make_agent, train_groups
 from limbeck.envs import make, task_at
 

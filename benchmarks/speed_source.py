@@ -15,7 +15,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-
 from limbeck.agents import CompiledConfig, make_agent, train, train_groups
 from limbeck.envs import make, to_gymnasium_vector
 

@@ -1,7 +1,6 @@
 """Environments by name: pure JAX, and the same world for dm_env and gymnasium loops."""
 
 import jax
-
 from limbeck.envs import environment_names, make, split_tasks, to_dm_env, to_gymnasium
 
 

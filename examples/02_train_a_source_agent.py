@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-
 from limbeck.agents import ALGORITHMS, CompiledConfig, make_agent, train
 from limbeck.envs import make, task_at
 

@@ -5,9 +5,9 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+from limbeck.encoders import Progress, TrainConfig, TransformerConfig
 
 from limbeck import agents, distillation, envs
-from limbeck.encoders import Progress, TrainConfig, TransformerConfig
 
 
 def main(

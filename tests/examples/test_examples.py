@@ -7,7 +7,6 @@ import textwrap
 
 import numpy as np
 import pytest
-
 from limbeck.envs import make, to_dm_env, to_gymnasium
 
 
