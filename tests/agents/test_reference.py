@@ -75,7 +75,7 @@ def test_random_and_optimal_earn_the_bounds(name):
             )
         else:
             error = np.sqrt((returns.reshape(60, -1).var(axis=1) / 80).sum()) / 60
-            assert returns.mean() == pytest.approx(float(np.mean(bound)), abs=4 * error + 1e-3)
+            assert returns.mean() == pytest.approx(float(np.mean(bound)), abs=float(4 * error + 1e-3))
 
 
 def test_posterior_sampling_ends_at_the_optimum_of_key_to_door_and_never_forgets():
