@@ -87,10 +87,9 @@ def load(run: str | os.PathLike, temperature: float = 1.0) -> DistilledAgent:
             "`limbeck run` trains one."
         )
     description = json.loads((place / _DESCRIPTION).read_text())
-    if description.get("format") != _FORMAT:
-        raise ValueError(
-            f"{place / _DESCRIPTION} has format {description.get('format')!r}, this version reads {_FORMAT}."
-        )
+    written = description.get("format") if isinstance(description, dict) else None
+    if written != _FORMAT:
+        raise ValueError(f"{place / _DESCRIPTION} has format {written!r}, this version reads {_FORMAT}.")
     if (place / _WEIGHTS).is_file():
         from safetensors.numpy import load_file
 

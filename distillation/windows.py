@@ -77,12 +77,14 @@ class WindowSampler:
       burn_in: unscored leading steps, where the config leaves it open.
 
     Raises:
-      ValueError: where the histories are shorter than a sequence of `config.length`.
+      ValueError: where there are no histories, or shorter ones than a sequence of `config.length`.
     """
 
     def __init__(self, streams: Any, config: WindowConfig, num_actions: int, length: int, burn_in: int):
         lengths = np.asarray(streams.length)
-        longest = int(lengths.max())
+        longest = int(lengths.max(initial=0))
+        if longest == 0:
+            raise ValueError("There is no history with at least one step to cut sequences from.")
         if config.length is not None and config.length > longest:
             raise ValueError(
                 f"A sequence of {config.length} steps was asked for, but the longest history has {longest} after "
@@ -92,6 +94,7 @@ class WindowSampler:
         self.burn_in = min(burn_in if config.burn_in is None else config.burn_in, self.length - 1)
         self.tokens_per_batch = config.batch * self.length
         self._config, self._lengths = config, lengths
+        self._filled = np.flatnonzero(lengths)
         self._action = np.asarray(streams.action, np.int32)
         self._inputs = stream_inputs(
             np.asarray(streams.observation),
@@ -104,7 +107,7 @@ class WindowSampler:
     def __call__(self, index: int) -> Batch:
         config = self._config
         rng = np.random.Generator(np.random.Philox(key=[config.seed, index]))
-        history = rng.integers(len(self._lengths), size=config.batch)
+        history = self._filled[rng.integers(len(self._filled), size=config.batch)]
         room = np.maximum(self._lengths[history] - self.length, 0)
         start = np.where(rng.random(config.batch) < config.starts, 0, rng.integers(room + 1))
         time = start[:, None] + np.arange(self.length)
