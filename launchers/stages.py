@@ -59,6 +59,10 @@ def check(config: ExperimentConfig) -> None:
     compiled = CompiledConfig(num_episodes=source.episodes, streams=source.streams, unroll=source.unroll)
     length = stream_length(environment, compiled)
     make_agent(source.algorithm, environment, **vars(source.settings))
+    if source.episodes < config.keep_every:
+        raise ValueError(
+            f"keep_every is {config.keep_every}, but the histories have {source.episodes} episodes"
+        )
     kept = length // config.keep_every
     if config.window.length is not None and config.window.length > kept:
         raise ValueError(
@@ -66,10 +70,6 @@ def check(config: ExperimentConfig) -> None:
             f"most {environment.max_steps} steps, of which 1 in {config.keep_every} is kept: {kept} steps"
         )
     distillation.environment_network(config.model, environment)
-    if source.episodes < config.keep_every:
-        raise ValueError(
-            f"keep_every is {config.keep_every}, but the histories have {source.episodes} episodes"
-        )
 
 
 def run_source(run: Run, config: ExperimentConfig) -> None:
