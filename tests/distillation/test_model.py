@@ -117,15 +117,15 @@ def test_the_paper_preset_has_the_paper_s_size():
 
 
 def test_the_fast_preset_s_size():
-    """One key/value head of 16 and no learned positions, no blanks; coordinates as axes and as a table."""
+    """Two query heads and one key/value head of 32, no learned positions, no blanks, coordinates by axis."""
     config = PRESETS["fast"]
-    block = 64 * (64 + 16 + 16) + 96 + 64 * 64 + 64 + 64 * 256 + 256 + 256 * 64 + 64 + 4 * 64
-    embeddings = 6 * 64 + 2 * 64 + 20 * 64 + 2 * 9 * 64 + 81 * 64
+    block = 64 * (64 + 32 + 32) + 128 + 64 * 64 + 64 + 64 * 256 + 256 + 256 * 64 + 64 + 4 * 64
+    embeddings = 6 * 64 + 2 * 64 + 20 * 64 + 2 * 9 * 64
     spec = specs.BoundedArray((2,), np.int32, 0, 8, "xy")
-    total = 4 * block + 2 * 64 + embeddings + 64 * 5 + 5
+    total = 3 * block + 2 * 64 + embeddings + 64 * 5 + 5
     assert count(shapes(config, spec, 5, 20)) == total
-    # 4 layers reach 4 (240 - 1) steps back.
-    assert (config.sequence_length, config.burn_in) == (957, 239)
+    # 3 layers reach 3 (160 - 1) steps back.
+    assert (config.sequence_length, config.burn_in) == (478, 159)
 
 
 @pytest.mark.parametrize(("coordinates", "rows"), [("per_axis", 3 + 5), ("table", 15), ("both", 3 + 5 + 15)])
