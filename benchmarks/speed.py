@@ -60,7 +60,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--json", type=pathlib.Path, default=RESULTS / "speed.json", help="where results go")
     parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=SECTIONS)
-    parser.add_argument("--accumulation", type=int, default=1, help="parts of a batch, on our side")
+    parser.add_argument(
+        "--accumulation", type=int, default=16, help="parts of a batch, on our side; the experiments use 16"
+    )
     parser.add_argument(
         "--steps-per-call", type=int, default=10, help="updates per compiled call, on our side"
     )
