@@ -2,9 +2,8 @@
 
 Same work on both sides: 100 copies of Dark Room with one goal, a torso of 3 x 128 ReLU units that
 policy and value share, one-hot (x, y), updates after every 5 steps of each copy, lambda 0.95, Adam.
-The peer is given the fastest form that it accepts: all 100 copies advance in one jitted call behind
-stable-baselines3's VecEnv interface. (A DummyVecEnv of 100 gymnasium environments makes 100 Python
-calls a step, a SubprocVecEnv 100 processes on the same cores.)
+The peer's 100 copies advance in one jitted call behind stable-baselines3's VecEnv interface; its own
+DummyVecEnv (100 Python calls a step) and SubprocVecEnv (100 processes) were not timed.
 """
 
 import time
