@@ -11,6 +11,8 @@ from ._types import Agent as Agent
 from ._types import Trajectory as Trajectory
 from .a2c import A2CConfig as A2CConfig
 from .a2c import a2c as a2c
+from .actor import Actor as Actor
+from .actor import TrajectoryCutter as TrajectoryCutter
 from .compiled import CompiledConfig as CompiledConfig
 from .compiled import History as History
 from .compiled import stream_length as stream_length
@@ -22,6 +24,15 @@ from .histories import HistoryReader as HistoryReader
 from .histories import HistoryWriter as HistoryWriter
 from .histories import Manifest as Manifest
 from .histories import split_blocks as split_blocks
+from .items import from_items as from_items
+from .items import leaf_names as leaf_names
+from .items import signature as signature
+from .items import to_item as to_item
+from .items import trajectory_spec as trajectory_spec
+from .learner import Batch as Batch
+from .learner import Learner as Learner
+from .learner import LearnerState as LearnerState
+from .learner import importance_weights as importance_weights
 from .ppo import PPOConfig as PPOConfig
 from .ppo import ppo as ppo
 from .q_learning import QLearningConfig as QLearningConfig

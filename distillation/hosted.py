@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..envs import FIRST, LAST, MID, gymnasium_to_dm_env
+from ..envs import LAST, HostStreams, gymnasium_to_dm_env
 from ._types import Evaluation
 from .evaluation import (
     Control,
@@ -68,47 +68,32 @@ def evaluate_hosted(
         raise ValueError(
             f"Every task needs the same number of environments, at least one; got {sorted(counts)}."
         )
-    flat = [environment for group in environments for environment in group]
-    if len({id(environment) for environment in flat}) != len(flat):
-        raise ValueError("An environment was given twice: each stream needs an instance of its own.")
+    streams = HostStreams([environment for group in environments for environment in group])
     shape = (len(environments), counts.pop())
-    streams = len(flat)
-
-    keys = stream_keys(key, streams)
+    keys = stream_keys(key, len(streams))
     act, clear = batched_act(agent), jax.jit(batched_clear(agent))
 
     @jax.jit
     def choose(memory, time, timestep):
         return act(params, memory, jax.vmap(lambda k: act_key(k, time))(keys), timestep)
 
-    memory = batched_memory(agent, streams)
-    observations = [environment.reset().observation for environment in flat]
-    rewards, discounts = np.zeros(streams, np.float32), np.ones(streams, np.float32)
-    kinds = np.full(streams, FIRST, np.int32)
-    returns, number = np.zeros((streams, episodes), np.float32), np.zeros(streams, int)
+    memory = batched_memory(agent, len(streams))
+    returns, number = np.zeros((len(streams), episodes), np.float32), np.zeros(len(streams), int)
     time = 0
     while number.min() < episodes:
-        shown = dm_env.TimeStep(
-            jnp.asarray(kinds),
-            jnp.zeros(streams) if control == "rewards_zeroed" else jnp.asarray(rewards),
-            jnp.asarray(discounts),
-            jax.tree.map(lambda *x: jnp.asarray(np.stack(x)), *observations),
-        )
+        shown = streams.timestep
+        if control == "rewards_zeroed":
+            shown = shown._replace(reward=np.zeros_like(shown.reward))
         actions, memory = choose(memory, time, shown)
-        for i, action in enumerate(np.asarray(actions)):
-            timestep = flat[i].step(int(action))
-            rewards[i], discounts[i] = timestep.reward, timestep.discount
-            kinds[i] = LAST if timestep.last() else MID
-            observations[i] = timestep.observation
-            if number[i] < episodes:
-                returns[i, number[i]] += rewards[i]
-            if timestep.last():
-                number[i] += 1
-                observations[i] = flat[i].reset().observation
+        ended = streams.step(np.asarray(actions)).step_type == LAST
+        for episode in streams.take_episodes():
+            if number[episode.stream] < episodes:
+                returns[episode.stream, number[episode.stream]] = episode.episode_return
+            number[episode.stream] += 1
         if control == "context_cleared":
-            memory = clear(memory, jnp.asarray(kinds == LAST))
+            memory = clear(memory, jnp.asarray(ended))
         time += 1
-        if progress is not None and (kinds == LAST).any():
+        if progress is not None and ended.any():
             progress(int(min(number.min(), episodes)), episodes)
 
     def known(values):

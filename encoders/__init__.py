@@ -1,7 +1,8 @@
 """Networks, losses and the one supervised training loop: arrays in, arrays out."""
 
-from ._checkpoint import CheckpointError as CheckpointError
+from . import checkpoints as checkpoints
 from .attention import attention as attention
+from .checkpoints import CheckpointError as CheckpointError
 from .layers import FeedForward as FeedForward
 from .layers import Norm as Norm
 from .metrics import MetricsLogger as MetricsLogger

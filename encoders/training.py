@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from . import _checkpoint
+from . import checkpoints
 from .optimisation import adamw, warmup_cosine
 
 
@@ -173,8 +173,8 @@ def train(
     """
     devices = tuple(jax.local_devices() if devices is None else devices)
     state, begin = initial_state(params, config), 0
-    if directory is not None and _checkpoint.steps(directory):
-        restored = _checkpoint.restore(directory, state)
+    if directory is not None and checkpoints.steps(directory):
+        restored = checkpoints.restore(directory, state)
         _refuse_other_settings(restored.settings, config, directory)
         state, begin = TrainState(*restored.tree), restored.step
     end = config.steps if stop_at is None else min(stop_at, config.steps)
@@ -215,7 +215,7 @@ def train(
                 for callback in callbacks:
                     callback(after, state, metrics)
             if directory is not None and save:
-                _checkpoint.save(directory, after, state, {"config": dataclasses.asdict(config)}, config.keep)
+                checkpoints.save(directory, after, state, {"config": dataclasses.asdict(config)}, config.keep)
                 last_saved = after
     return state
 
@@ -228,7 +228,7 @@ def load_params(directory: str | os.PathLike[str], step: int | None = None) -> t
     Raises:
       CheckpointError: if there is none, or it is damaged.
     """
-    restored = _checkpoint.restore_dict(directory, step)
+    restored = checkpoints.restore_dict(directory, step)
     return restored.tree.get("params", {}), restored.step
 
 

@@ -30,6 +30,8 @@ from .bandit import AdversarialBandit as AdversarialBandit
 from .bandit import BanditState as BanditState
 from .dark_room import DarkRoom as DarkRoom
 from .dark_room import DarkRoomState as DarkRoomState
+from .host_streams import Episode as Episode
+from .host_streams import HostStreams as HostStreams
 from .key_to_door import KeyToDoor as KeyToDoor
 from .key_to_door import KeyToDoorState as KeyToDoorState
 from .registry import describe as describe

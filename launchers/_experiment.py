@@ -11,8 +11,8 @@ import tyro
 
 from .. import distillation
 from ..distillation import Evaluation
-from . import experiments, runs, stages
-from ._usage import UsageError, parse
+from . import _job, experiments, runs, stages
+from ._usage import UsageError, given, parse
 from .config import ExperimentConfig, Preset, from_settings, with_seed
 
 
@@ -41,17 +41,19 @@ class RunOptions:
     config: Annotated[ExperimentConfig, tyro.conf.arg(name="")]
 
 
-def run(arguments: Sequence[str]) -> None:
-    """`limbeck run EXPERIMENT [options]`."""
+def run(arguments: Sequence[str]) -> int:
+    """`limbeck run EXPERIMENT [options]`. Returns the exit code."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_run_help())
-        return
+        return 0
     name, *rest = arguments
     experiment = experiments.load(name)
-    preset = _given(rest, "preset") or "fast"
+    if hasattr(experiment, "job"):
+        return _job.run(name, experiment, rest, DEFAULT_RUNS_DIR)
+    preset = given(rest, "preset") or "fast"
     if preset not in get_args(Preset):
         raise UsageError(f"there is no preset {preset!r}; known: {', '.join(get_args(Preset))}")
-    algorithm = _given(rest, "source.algorithm")
+    algorithm = given(rest, "source.algorithm")
     config = experiment.config(preset, algorithm) if algorithm else experiment.config(preset)
     options = parse(
         RunOptions,
@@ -62,6 +64,7 @@ def run(arguments: Sequence[str]) -> None:
         config=(tyro.conf.AvoidSubcommands,),
     )
     run_experiment(name, options.config, options.runs_dir, options.name, options.wandb)
+    return 0
 
 
 def run_experiment(
@@ -275,15 +278,3 @@ def _print_evaluation(evaluations: list[Evaluation], as_json: bool) -> None:
     )
     for task, mean in by_task.items():
         print(f"  task {task}: {mean:.3f}")
-
-
-def _given(arguments: Sequence[str], flag: str) -> str | None:
-    """The value of a flag that decides what the others begin from."""
-    names = {f"--{flag}", f"--{flag.replace('_', '-')}"}
-    for i, argument in enumerate(arguments):
-        name, equals, value = argument.partition("=")
-        if name in names:
-            if equals:
-                return value
-            return arguments[i + 1] if i + 1 < len(arguments) else None
-    return None

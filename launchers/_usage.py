@@ -45,6 +45,18 @@ def parse(target: Callable[..., Any], name: str, arguments: Sequence[str], **opt
     return parsed
 
 
+def given(arguments: Sequence[str], flag: str) -> str | None:
+    """The value of a flag that decides what the others begin from."""
+    names = {f"--{flag}", f"--{flag.replace('_', '-')}"}
+    for i, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name in names:
+            if equals:
+                return value
+            return arguments[i + 1] if i + 1 < len(arguments) else None
+    return None
+
+
 def _plain(text: str, name: str) -> str:
     """tyro's box without its frame, up to the rule above what it adds."""
     words: list[str] = []

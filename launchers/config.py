@@ -152,18 +152,25 @@ def from_settings(settings: Mapping[str, Any]) -> ExperimentConfig:
     """The inverse of `runs.as_settings`. ValueError where they are of another version of Limbeck."""
     try:
         algorithm = ALGORITHMS[settings["source"]["algorithm"]][1]
-        return _build(ExperimentConfig, settings, algorithm)
+        return build_config(ExperimentConfig, settings, algorithm)
     except (KeyError, TypeError) as error:
         raise ValueError(f"these settings are not of this version of Limbeck: {error}") from error
 
 
-def _build(cls: type, values: Mapping[str, Any], algorithm: type) -> Any:
+def build_config(cls: type, values: Mapping[str, Any], settings: type) -> Any:
+    """A configuration from JSON values.
+
+    Args:
+      cls: its dataclass.
+      values: of its fields, dataclasses among them as dictionaries.
+      settings: the class of fields that are called `settings`, whose own class the values do not tell.
+    """
     hints = typing.get_type_hints(cls)
     built = {}
     for name, value in values.items():
-        kind = algorithm if cls is SourceConfig and name == "settings" else hints.get(name)
+        kind = settings if name == "settings" else hints.get(name)
         if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-            built[name] = _build(kind, value, algorithm)
+            built[name] = build_config(kind, value, settings)
         else:
             built[name] = _tuples(value)
     return cls(**built)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from limbeck.encoders import CheckpointError, TrainConfig, _checkpoint, load_params, train
+from limbeck.encoders import CheckpointError, TrainConfig, checkpoints, load_params, train
 
 
 CONFIG = {
@@ -43,7 +43,7 @@ def parameters():
 
 
 def bits(state):
-    return [np.asarray(_checkpoint._raw(x)) for x in jax.tree.leaves(state)]
+    return [np.asarray(checkpoints._raw(x)) for x in jax.tree.leaves(state)]
 
 
 def assert_same(left, right):
@@ -73,8 +73,8 @@ def test_20_updates_are_10_and_10(tmp_path, changes):
 KILLED = """
 import os, signal, sys
 sys.path.insert(0, {folder!r})
-from test_checkpoint import CONFIG, TrainConfig, loss, parameters, source, train
-from limbeck.encoders import _checkpoint
+from test_checkpoints import CONFIG, TrainConfig, loss, parameters, source, train
+from limbeck.encoders import checkpoints
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -100,7 +100,7 @@ def test_a_killed_run_ends_with_the_same_bits(tmp_path, where):
     script = KILLED.format(folder=os.path.dirname(__file__), where=where, directory=str(tmp_path))
     killed = subprocess.run([sys.executable, "-c", script], check=False, timeout=120)
     assert killed.returncode == -signal.SIGKILL
-    assert _checkpoint.steps(tmp_path) == [5, 10]
+    assert checkpoints.steps(tmp_path) == [5, 10]
     assert (tmp_path / ".writing_00000015").exists() == (where == "saving")
     config = TrainConfig(**CONFIG)
     assert_same(
@@ -117,20 +117,20 @@ def test_other_settings_are_refused_with_the_differences(tmp_path):
         )
     freely = TrainConfig(**{**CONFIG, "checkpoint_every": 10, "keep": 1, "log_every": 7})
     assert int(train(loss, parameters(), source, freely, tmp_path).step) == 20
-    assert _checkpoint.steps(tmp_path) == [20]
+    assert checkpoints.steps(tmp_path) == [20]
 
 
 def test_another_model_is_refused_by_name(tmp_path):
     tree = {"a": np.zeros((2, 3), np.float32), "b": np.zeros(4, np.int32)}
-    _checkpoint.save(tmp_path, 3, tree)
+    checkpoints.save(tmp_path, 3, tree)
     with pytest.raises(
         CheckpointError, match=r"a: float32\[2, 3\] in the checkpoint, expected float32\[2, 5\]"
     ):
-        _checkpoint.restore(tmp_path, {"a": jnp.zeros((2, 5)), "b": jnp.zeros(4, jnp.int32)})
+        checkpoints.restore(tmp_path, {"a": jnp.zeros((2, 5)), "b": jnp.zeros(4, jnp.int32)})
     with pytest.raises(
         CheckpointError, match=r"(?s)c: missing.*b: int32\[4\] in the checkpoint, not expected"
     ):
-        _checkpoint.restore(tmp_path, {"a": jnp.zeros((2, 3)), "c": jnp.zeros(1)})
+        checkpoints.restore(tmp_path, {"a": jnp.zeros((2, 3)), "c": jnp.zeros(1)})
 
 
 def test_round_trip_with_keys_names_and_types(tmp_path):
@@ -139,13 +139,13 @@ def test_round_trip_with_keys_names_and_types(tmp_path):
         "moments": (jnp.int32(4), [jnp.zeros((0, 2))]),
         "key": jax.random.key(3),
     }
-    _checkpoint.save(tmp_path, 12, tree, {"config": {"steps": 20}})
-    restored = _checkpoint.restore(tmp_path, tree)
+    checkpoints.save(tmp_path, 12, tree, {"config": {"steps": 20}})
+    restored = checkpoints.restore(tmp_path, tree)
     assert (restored.step, restored.settings) == (12, {"config": {"steps": 20}})
     assert jax.tree.structure(restored.tree) == jax.tree.structure(tree)
     assert_same(restored.tree, tree)
     assert restored.tree["key"].dtype == tree["key"].dtype
-    named = _checkpoint.restore_dict(tmp_path).tree
+    named = checkpoints.restore_dict(tmp_path).tree
     np.testing.assert_array_equal(named["transformer/layer_0"]["w"], tree["transformer/layer_0"]["w"])
     np.testing.assert_array_equal(named["moments"]["0"], 4)
 
@@ -159,46 +159,46 @@ def test_parameters_load_without_a_template(tmp_path):
 
 
 def test_only_whole_checkpoints_are_seen_and_the_oldest_go(tmp_path):
-    assert _checkpoint.steps(tmp_path / "nowhere") == []
+    assert checkpoints.steps(tmp_path / "nowhere") == []
     (tmp_path / ".writing_00000009" / "arrays").mkdir(parents=True)
     (tmp_path / "step_notes.txt").write_text("mine")
     for step in (1, 2, 3, 123456789):
-        _checkpoint.save(tmp_path, step, {"a": np.float32(step)}, keep=2)
-    assert _checkpoint.steps(tmp_path) == [3, 123456789]
+        checkpoints.save(tmp_path, step, {"a": np.float32(step)}, keep=2)
+    assert checkpoints.steps(tmp_path) == [3, 123456789]
     assert not list(tmp_path.glob(".writing*"))
-    assert _checkpoint.restore(tmp_path, {"a": np.float32(0)}, step=3).tree["a"] == 3
+    assert checkpoints.restore(tmp_path, {"a": np.float32(0)}, step=3).tree["a"] == 3
 
 
 def test_saving_a_step_again_replaces_it(tmp_path):
     for value in (1, 2):
-        _checkpoint.save(tmp_path, 4, {"a": np.float32(value)})
-    assert _checkpoint.restore(tmp_path, {"a": np.float32(0)}).tree["a"] == 2
+        checkpoints.save(tmp_path, 4, {"a": np.float32(value)})
+    assert checkpoints.restore(tmp_path, {"a": np.float32(0)}).tree["a"] == 2
 
 
 def test_missing_and_damaged_checkpoints_say_so(tmp_path):
     template = {"a": np.zeros(3, np.float32)}
     with pytest.raises(CheckpointError, match="there is no checkpoint in"):
-        _checkpoint.restore(tmp_path, template)
-    place = _checkpoint.save(tmp_path, 4, template)
+        checkpoints.restore(tmp_path, template)
+    place = checkpoints.save(tmp_path, 4, template)
     with pytest.raises(CheckpointError, match=r"no checkpoint of step 5 .* there are \[4\]"):
-        _checkpoint.restore(tmp_path, template, step=5)
+        checkpoints.restore(tmp_path, template, step=5)
     manifest = json.loads((place / "manifest.json").read_text())
     (place / "manifest.json").write_text(json.dumps({**manifest, "format": 99}))
     with pytest.raises(CheckpointError, match="format 99; this version of Limbeck reads format 1"):
-        _checkpoint.restore(tmp_path, template)
+        checkpoints.restore(tmp_path, template)
     (place / "manifest.json").write_text("{")
     with pytest.raises(CheckpointError, match="damaged"):
-        _checkpoint.restore(tmp_path, template)
+        checkpoints.restore(tmp_path, template)
 
 
 def test_a_place_that_cannot_be_written_says_so(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match="checkpoint of step 1 could not be written"):
-        _checkpoint.save(tmp_path / "file", 1, {"a": np.zeros(1)})
+        checkpoints.save(tmp_path / "file", 1, {"a": np.zeros(1)})
 
 
 def test_nothing_is_pickled(tmp_path):
-    place = _checkpoint.save(tmp_path, 1, {"a": np.zeros(3, np.float32)})
+    place = checkpoints.save(tmp_path, 1, {"a": np.zeros(3, np.float32)})
     for file in place.rglob("*"):
         assert file.suffix not in (".pkl", ".pickle")
         assert file.is_dir() or not file.read_bytes().startswith(b"\x80\x04")

@@ -1,0 +1,156 @@
+"""The settings of an actor/learner job."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Generic, Literal, TypeVar
+
+from ..agents import ALGORITHMS, Algorithm, ReplayPlan
+from .config import build_config
+from .program import resolve
+
+
+S = TypeVar("S")
+
+
+@dataclasses.dataclass(frozen=True)
+class JobEvaluationConfig:
+    """How a job's agent is evaluated while it learns and at the end.
+
+    Attributes:
+      episodes: of an evaluation.
+      environments: that play them side by side.
+      every_s: seconds between two evaluations while the agent learns; 0 evaluates only at the end.
+      mode: `evaluate` plays the likeliest actions, `explore` samples as the actors do.
+    """
+
+    episodes: int = 100
+    environments: int = 10
+    every_s: float = 60.0
+    mode: Literal["evaluate", "explore"] = "evaluate"
+
+
+@dataclasses.dataclass(frozen=True)
+class JobConfig(Generic[S]):
+    """Actors, a learner and a replay server that learn one environment.
+
+    Attributes:
+      env: what the actors step: a MiniGrid, BabyAI or other gymnasium id, the name of one of Limbeck's
+        environments, or `package.module:factory`.
+      env_arguments: of its constructor.
+      agent: an algorithm's name (`limbeck agents` lists them), or `package.module:function` of a function that
+        returns an `Algorithm`.
+      settings: the algorithm's own.
+      torso: what reads the observations; the algorithm's own choice by default.
+      replay: how experience passes from the actors to the learner.
+      actors: processes that step environments.
+      environments: that each of them steps together.
+      steps: environment steps, of all actors together, that the agent learns from.
+      target_success: end sooner, once an evaluation's share of successful episodes reaches it.
+      evaluation: while the agent learns and at the end.
+      publish_every: updates between two versions of the variables.
+      checkpoint_every_s: seconds between two checkpoints, which are what a crash can throw a job back to.
+      keep: checkpoints that are kept.
+      history_steps: steps of every actor's environments that are kept as learning histories; 0 keeps none.
+      seed: of everything that is random in Limbeck's part; with several processes a job is not repeatable.
+    """
+
+    env: str
+    env_arguments: dict[str, int | float | str | bool]
+    agent: str
+    settings: S
+    torso: str | None
+    replay: ReplayPlan
+    actors: int = 2
+    environments: int = 8
+    steps: int = 1_000_000
+    target_success: float | None = None
+    evaluation: JobEvaluationConfig = JobEvaluationConfig()
+    publish_every: int = 1
+    checkpoint_every_s: float = 30.0
+    keep: int = 2
+    history_steps: int = 0
+    seed: int = 0
+
+    def __post_init__(self):
+        least = {
+            "actors": (self.actors, 1),
+            "environments": (self.environments, 1),
+            "steps": (self.steps, 1),
+            "publish_every": (self.publish_every, 1),
+            "checkpoint_every_s": (self.checkpoint_every_s, 1),
+            "keep": (self.keep, 1),
+            "history_steps": (self.history_steps, 0),
+            "seed": (self.seed, 0),
+            "evaluation.episodes": (self.evaluation.episodes, 1),
+            "evaluation.environments": (self.evaluation.environments, 1),
+            "evaluation.every_s": (self.evaluation.every_s, 0),
+        }
+        for name, (value, minimum) in least.items():
+            if value < minimum:
+                raise ValueError(f"{name} must be at least {minimum}, got {value}.")
+        if self.target_success is not None and not 0 < self.target_success <= 1:
+            raise ValueError(f"target_success must lie in (0, 1], got {self.target_success}.")
+
+    @property
+    def steps_per_update(self) -> float:
+        """New environment steps that an update stands for."""
+        return self.replay.batch * self.replay.period / self.replay.samples_per_insert
+
+    @property
+    def updates(self) -> int:
+        """Updates in all."""
+        return max(1, round(self.steps / self.steps_per_update))
+
+
+def find_algorithm(name: str) -> Algorithm:
+    """An algorithm that can learn in a job, by its name or as `package.module:function`.
+
+    Raises:
+      ValueError: there is none of that name, it is no `Algorithm`, or it learns only compiled.
+    """
+    if ":" in name:
+        algorithm = resolve(name)()
+        if not isinstance(algorithm, Algorithm):
+            raise ValueError(
+                f"{name} returned a {type(algorithm).__name__}; expected a limbeck.agents.Algorithm."
+            )
+    elif name in ALGORITHMS:
+        algorithm = ALGORITHMS[name]
+    else:
+        known = [key for key, value in ALGORITHMS.items() if value.replay]
+        raise ValueError(
+            f"There is no agent {name!r}; known for jobs: {', '.join(sorted(known))}, or package.module:function."
+        )
+    if algorithm.replay is None:
+        raise ValueError(f"{name} says nothing of replay: it learns only compiled, not in jobs.")
+    return algorithm
+
+
+def job_config(
+    env: str,
+    agent: str,
+    settings: Mapping[str, Any] | None = None,
+    replay: Mapping[str, Any] | None = None,
+    **fields: Any,
+) -> JobConfig:
+    """A job with the algorithm's own settings and replay plan, but for what is given.
+
+    Raises ValueError as `find_algorithm` and the settings do.
+    """
+    algorithm = find_algorithm(agent)
+    assert algorithm.replay is not None
+    chosen = {
+        "env_arguments": {},
+        "torso": None,
+        "settings": algorithm.config(**(settings or {})),
+        "replay": dataclasses.replace(algorithm.replay, **(replay or {})),
+    }
+    return JobConfig(env=env, agent=agent, **{**chosen, **fields})
+
+
+def job_from_settings(settings: Mapping[str, Any]) -> JobConfig:
+    """The inverse of `runs.as_settings`. ValueError where they are of another version of Limbeck."""
+    try:
+        return build_config(JobConfig, settings, find_algorithm(settings["agent"]).config)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"these settings are not of this version of Limbeck: {error}") from error

@@ -1,0 +1,117 @@
+"""An actor/learner job as a program: which nodes it has, and the parts that they share."""
+
+import pathlib
+from typing import Any, NamedTuple
+
+from ..agents import Agent, ReplayPlan, Table, Trajectory, make_torso, signature, trajectory_spec
+from ..encoders import checkpoints
+from ..envs import make_hosted
+from .job_config import JobConfig, find_algorithm
+from .program import Node, Program
+from .runs import as_settings
+
+
+TABLE = "experience"
+
+_NODES = f"{__package__}.nodes"
+
+
+class Parts(NamedTuple):
+    """What the nodes of a job agree on.
+
+    Attributes:
+      agent: the functions.
+      observation_spec: of the environment.
+      spec: of the trajectories.
+      table: of the replay server.
+    """
+
+    agent: Agent
+    observation_spec: Any
+    spec: Trajectory
+    table: Table
+
+
+def make_environment(config: JobConfig, *place: int) -> Any:
+    """An environment of a job; `place` (actor, environment, incarnation, …) makes its seed one of its own."""
+    seed = config.seed
+    for number in place:
+        seed = (seed * 1_000_003 + number + 1) % 2**31
+    return make_hosted(config.env, seed=seed, **config.env_arguments)
+
+
+def parts(config: JobConfig) -> Parts:
+    """Makes the parts of a job, the same in every process.
+
+    Raises:
+      ValueError: unknown names, or an agent that cannot learn the environment.
+    """
+    environment = make_environment(config)
+    try:
+        observation_spec, action_spec = environment.observation_spec(), environment.action_spec()
+    finally:
+        environment.close()
+    torso = make_torso(config.torso, observation_spec) if config.torso else None
+    constructor = find_algorithm(config.agent).constructor
+    given = (observation_spec, action_spec, config.settings)
+    agent = constructor(*given) if torso is None else constructor(*given, torso)
+    spec = trajectory_spec(agent, observation_spec, config.replay.unroll)
+    return Parts(agent, observation_spec, spec, experience_table(config.replay, spec))
+
+
+def experience_table(plan: ReplayPlan, spec: Trajectory) -> Table:
+    """The table that a plan asks for. Raises ValueError where its limits would deadlock."""
+    queue = plan.kind == "queue"
+    table = Table(
+        name=TABLE,
+        kind=plan.kind,
+        signature=signature(spec),
+        max_size=plan.max_size,
+        min_size=1 if queue else plan.min_size,
+        samples_per_insert=None if queue else plan.samples_per_insert,
+        priority_exponent=plan.priority_exponent,
+        max_times_sampled=1 if queue else 0,
+    )
+    table.check_batch(plan.batch)
+    return table
+
+
+def job_program(config: JobConfig, name: str) -> Program:
+    """The program of a job: a replay server, a learner, actors, an evaluator, and a sink of histories.
+
+    Args:
+      config: the job.
+      name: of the program.
+    """
+    nodes = [
+        Node("replay", "replay", f"{_NODES}.replay:run", memory_gb=2.0),
+        Node("learner", "learner", f"{_NODES}.learner:run", beside="replay", memory_gb=2.0),
+    ]
+    if config.history_steps:
+        nodes.append(Node("sink", "history sink", f"{_NODES}.sink:run", cpus=0.5, beside="replay"))
+    nodes.append(Node("evaluator", "evaluator", f"{_NODES}.evaluator:run", cpus=0.5, beside="learner"))
+    nodes += [
+        Node(f"actor_{i}", "actor", f"{_NODES}.actor:run", {"actor": i}, memory_gb=1.0)
+        for i in range(config.actors)
+    ]
+    return Program(name, nodes, as_settings(config), until=("learner", "evaluator"))
+
+
+def checkpoint_directory(run_directory: pathlib.Path) -> pathlib.Path:
+    """Where the learner's checkpoints are."""
+    return run_directory / "checkpoints"
+
+
+def replay_directory(run_directory: pathlib.Path) -> pathlib.Path:
+    """Where the replay server's checkpoints are, a folder for each of its starts."""
+    return run_directory / "replay"
+
+
+def published(run_directory: pathlib.Path) -> dict[str, Any] | None:
+    """The settings beside the newest checkpoint: what was published together with it; None before the first.
+
+    Keys: `replay` (the replay checkpoint's folder, relative to the run directory), `updates`, `finished` and
+    `episodes`.
+    """
+    directory = checkpoint_directory(run_directory)
+    return checkpoints.settings(directory) if checkpoints.steps(directory) else None

@@ -1,0 +1,241 @@
+"""The learner node: updates the agent, serves its variables, and publishes the job's checkpoints."""
+
+import collections
+import logging
+import queue
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from ...agents import Batch, Learner
+from ...encoders import MetricsLogger, checkpoints
+from ..job_config import JobConfig, job_from_settings
+from ..jobs import TABLE, checkpoint_directory, parts, published, replay_directory
+from ..program import Context
+from ._replay_link import ReplayLink
+
+
+_log = logging.getLogger(__name__)
+
+# Episodes over which the actors' success and return are averaged.
+_RECENT = 100
+_SAMPLE_S = 10.0
+_LOG_EVERY_S = 5.0
+# A checkpoint of replay blocks every insert and sample while it is written.
+_CHECKPOINT_S = 120.0
+
+
+def run(context: Context) -> None:
+    """Learns until the job's steps are done, its success is reached, or the node is to stop."""
+    job = _Job(context)
+    context.serve(job.handlers())
+    if job.finished:
+        return
+    with MetricsLogger(context.run_directory, settings=context.program_settings) as metrics:
+        metrics.start(job.learner.updates)
+        job.learn(metrics)
+
+
+class _Job:
+    """The learner's side of a job: its state, its bookkeeping, and what it publishes."""
+
+    def __init__(self, context: Context):
+        self.context = context
+        self.config: JobConfig = job_from_settings(context.program_settings)
+        made, about = parts(self.config), published(context.run_directory)
+        state = None
+        if about is not None:
+            template = Learner.template(made.agent, self.config.seed)
+            state = checkpoints.restore(checkpoint_directory(context.run_directory), template).tree
+            _log.info("the learner goes on from update %d", int(state.updates))
+        self.learner = Learner(
+            made.agent, made.spec, self.config.seed, self.config.replay.importance_exponent, state
+        )
+        self.episodes = _Episodes(0 if about is None else about["episodes"])
+        self.finished = about is not None and about["finished"]
+        self.reached = threading.Event()
+        self._link = ReplayLink(context)
+
+    def handlers(self) -> dict[str, Any]:
+        """What other nodes may call."""
+        return {
+            "pull": self.pull,
+            "episodes": self.episodes.add,
+            "progress": self.progress,
+            "reached": self.reached.set,
+        }
+
+    def pull(self, have: int) -> dict[str, Any]:
+        """The newest variables as a list of leaves, or nothing where `have` is their version."""
+        found = self.learner.pull(have)
+        if found is None:
+            return {}
+        version, params = found
+        return {"version": version, "leaves": jax.tree.leaves(params)}
+
+    def progress(self) -> dict[str, Any]:
+        """How far the job is, and the actors' recent episodes where there are any."""
+        steps = round(self.learner.updates * self.config.steps_per_update)
+        return {"updates": self.learner.updates, "steps": steps, **self.episodes.means()}
+
+    def learn(self, metrics: MetricsLogger) -> None:
+        """Updates until the end, with a checkpoint every so often and one at the end."""
+        if published(self.context.run_directory) is None:
+            self.publish(finished=False)  # So that replay, too, has something to go back to.
+        diary = _Diary(metrics, self.context, self.config)
+        last = time.monotonic()
+        for batch, keys in _batches(self.context, self.config):
+            numbers, priorities, versions = self.learner.update(batch)
+            lag = self.learner.updates - 1 - float(versions.mean())
+            if self.learner.updates % self.config.publish_every == 0:
+                self.learner.publish()
+            if self.config.replay.kind == "prioritised":
+                self._update_priorities(keys, np.asarray(priorities))
+            diary.note(self.learner.updates, numbers, lag, self.episodes)
+            if self.learner.updates >= self.config.updates or self.reached.is_set():
+                break
+            if time.monotonic() - last > self.config.checkpoint_every_s:
+                self.publish(finished=False)
+                last = time.monotonic()
+        self.learner.publish()
+        done = self.learner.updates >= self.config.updates or self.reached.is_set()
+        self.publish(finished=done)
+        diary.write(self.learner.updates)
+        self._link.close()
+        if not done and not self.context.stopping.is_set():
+            raise RuntimeError("the learner ran out of batches although nobody told it to stop")
+
+    def publish(self, finished: bool) -> None:
+        """One checkpoint of all that belongs together: a replay checkpoint first, then all under one rename."""
+        root = self.context.run_directory
+        place = self._link.call(lambda client: client.checkpoint(_CHECKPOINT_S), within_s=2 * _CHECKPOINT_S)
+        if place is None:
+            _log.warning("no checkpoint: the replay server did not answer")
+            return
+        about = {
+            "replay": str(place.resolve().relative_to(root.resolve())),
+            "updates": self.learner.updates,
+            "finished": finished,
+            "episodes": self.episodes.count,
+        }
+        checkpoints.save(
+            checkpoint_directory(root), self.learner.updates, self.learner.state, about, keep=self.config.keep
+        )
+        _prune(root)
+
+    def _update_priorities(self, keys: np.ndarray, priorities: np.ndarray) -> None:
+        # What was removed meanwhile is ignored by the server; a server that is away has old priorities anyway.
+        self._link.call(lambda client: client.update_priorities(TABLE, keys, priorities, _SAMPLE_S))
+
+
+class _Episodes:
+    """What the actors say of their episodes. For any thread."""
+
+    def __init__(self, count: int):
+        self._lock = threading.Lock()
+        self.count = count
+        self._recent: collections.deque[tuple[float, int, bool]] = collections.deque(maxlen=_RECENT)
+
+    def add(self, returns: list[float], lengths: list[int], successes: list[bool]) -> None:
+        with self._lock:
+            self.count += len(returns)
+            self._recent.extend(zip(returns, lengths, successes))
+
+    def means(self) -> dict[str, float]:
+        """Of the most recent ones; empty before there are any."""
+        with self._lock:
+            recent = list(self._recent)
+        if not recent:
+            return {}
+        names = ("return", "episode_length", "success")
+        return {name: float(np.mean(values)) for name, values in zip(names, zip(*recent))}
+
+
+class _Diary:
+    """Means of the metrics since the last row, every few seconds to the files and the status table."""
+
+    def __init__(self, metrics: MetricsLogger, context: Context, config: JobConfig):
+        self._metrics, self._context, self._config = metrics, context, config
+        self._rows: list[dict[str, Any]] = []
+        self._lags: list[float] = []
+        self._since, self._episodes = time.monotonic(), _Episodes(0)
+
+    def note(self, updates: int, numbers: dict[str, Any], lag: float, episodes: _Episodes) -> None:
+        self._rows.append(numbers)
+        self._lags.append(lag)
+        self._episodes = episodes
+        if time.monotonic() - self._since > _LOG_EVERY_S:
+            self.write(updates)
+
+    def write(self, updates: int) -> None:
+        if not self._rows:
+            return
+        seconds = time.monotonic() - self._since
+        rate = len(self._rows) / seconds
+        values = {name: float(np.mean([row[name] for row in self._rows])) for name in self._rows[0]}
+        values |= self._episodes.means() | {
+            "steps": updates * self._config.steps_per_update,
+            "episodes": self._episodes.count,
+            "updates_per_s": rate,
+            "steps_per_s": rate * self._config.steps_per_update,
+            "policy_lag": float(np.mean(self._lags)),
+        }
+        self._metrics.log(updates, values)
+        self._context.report(
+            updates=updates,
+            steps=round(values["steps"]),
+            **{"steps/s": round(values["steps_per_s"]), "policy lag": round(values["policy_lag"], 2)},
+            **{name: round(values[name], 3) for name in ("return", "success") if name in values},
+        )
+        self._rows, self._lags, self._since = [], [], time.monotonic()
+
+
+def _batches(context: Context, config: JobConfig) -> Iterator[tuple[Batch, np.ndarray]]:
+    """Batches and the keys of their items, one sampled ahead while the last one is learned from."""
+    ready: queue.Queue[Any] = queue.Queue(maxsize=1)
+    ended = threading.Event()
+
+    def sample() -> None:
+        link = ReplayLink(context)
+        try:
+            while not ended.is_set():
+                found = link.call(lambda client: client.sample(TABLE, config.replay.batch, _SAMPLE_S))
+                if found is None:
+                    break
+                _put(ready, found, ended)
+        except BaseException as error:
+            _put(ready, error, ended)
+        finally:
+            _put(ready, None, ended)
+            link.close()
+
+    threading.Thread(target=sample, name="sampler", daemon=True).start()
+    try:
+        while (found := ready.get()) is not None:
+            if isinstance(found, BaseException):
+                raise found
+            yield Batch(found.data, found.probabilities, found.table_size), found.keys
+    finally:
+        ended.set()
+
+
+def _put(ready: queue.Queue, value: Any, ended: threading.Event) -> None:
+    while not ended.is_set():
+        try:
+            return ready.put(value, timeout=0.5)
+        except queue.Full:
+            continue
+
+
+def _prune(root: Any) -> None:
+    """Removes the replay checkpoints that no kept checkpoint names."""
+    directory = checkpoint_directory(root)
+    named = {root / checkpoints.settings(directory, step)["replay"] for step in checkpoints.steps(directory)}
+    for place in replay_directory(root).glob("start_*/*"):
+        if place not in named:
+            shutil.rmtree(place, ignore_errors=True)

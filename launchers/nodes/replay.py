@@ -1,0 +1,45 @@
+"""The replay node: a Reverb server, restored from what was published together with the newest checkpoint."""
+
+import logging
+from typing import Any
+
+from ..histories_of_job import history_tables
+from ..job_config import job_from_settings
+from ..jobs import TABLE, parts, published, replay_directory
+from ..program import Context
+
+
+_log = logging.getLogger(__name__)
+
+ADDRESS = "replay"
+
+
+def run(context: Context) -> None:
+    """Serves until it is told to stop."""
+    from ...agents import replay  # Reverb and TensorFlow come only into the nodes that use them.
+
+    config = job_from_settings(context.program_settings)
+    tables = [parts(config).table, *history_tables(config)]
+    about = published(context.run_directory)
+    restore = None if about is None else context.run_directory / about["replay"]
+    if restore is not None:
+        _log.info("replay goes on from %s", restore)
+    # Reverb restores only into a root of its own: one for each start.
+    root = replay_directory(context.run_directory) / f"start_{context.incarnation:05d}"
+    with (
+        replay.ReplayServer(tables, checkpoints=root, restore=restore) as server,
+        replay.ReplayClient(server.address) as client,
+    ):
+        context.advertise(ADDRESS, server.address)
+        while not context.stopping.wait(1.0):
+            context.report(**_facts(client, config.replay.period))
+
+
+def _facts(client: Any, period: int) -> dict[str, Any]:
+    info = client.info()[TABLE]
+    limits = info.rate_limiter_info
+    return {
+        "fill": f"{info.current_size}/{info.max_size}",
+        "inserted": limits.insert_stats.completed * period,
+        "sampled": limits.sample_stats.completed,
+    }
