@@ -160,10 +160,15 @@ def _load(name: str, module: str, attribute: str) -> Callable[..., Any]:
 def _from_factory(
     name: str, factory: Callable[..., Any], seed: int, kwargs: dict[str, Any]
 ) -> dm_env.Environment:
-    parameters = inspect.signature(factory).parameters
+    signature = inspect.signature(factory)
+    parameters = signature.parameters
     open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     arguments = {"seed": seed} if "seed" in parameters or open_ended else {}
     task = None if "task" in parameters else kwargs.pop("task", None)
+    try:
+        signature.bind(**arguments, **kwargs)
+    except TypeError as error:
+        raise ValueError(f"{name}{signature} does not take the arguments {kwargs}: {error}.") from error
     product = factory(**arguments, **kwargs)
     if isinstance(product, gymnasium.Env):
         adapted: dm_env.Environment = _GymnasiumWithSuccess(product, seed)
@@ -173,11 +178,11 @@ def _from_factory(
         return to_dm_env(product, task, seed)
     else:
         raise ValueError(
-            f"{name} returned a {type(product).__name__}; a dm_env.Environment, a gymnasium.Env or a "
+            f"{name} returned {product!r}; a dm_env.Environment, a gymnasium.Env or a "
             "pure-JAX environment (limbeck.envs.Environment) was expected."
         )
     if task is not None:
-        raise ValueError(f"{name} returned a {type(product).__name__}, which has no argument 'task'.")
+        raise ValueError(f"{name} returned {product!r}, which has no argument 'task'.")
     return adapted
 
 
