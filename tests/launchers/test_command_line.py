@@ -87,7 +87,8 @@ def test_envs_of_minigrid(capsys) -> None:
 
 
 def test_listing_environments_does_not_import_minigrid() -> None:
-    code = "from limbeck.launchers.command_line import main; import sys; main(['envs']); print('minigrid' in sys.modules)"
+    code = "import sys; from limbeck.launchers import command_line; command_line.main(['envs']);"
+    code += "print('minigrid' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.splitlines()[-1] == "False"
 
