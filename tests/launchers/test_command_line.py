@@ -10,7 +10,7 @@ import sys
 import jax
 import numpy as np
 import pytest
-from limbeck.envs import environment_names
+from limbeck.envs import environment_names, minigrid_ids
 from limbeck.launchers import command_line, experiments
 
 from .conftest import store_digest
@@ -76,6 +76,21 @@ def test_envs(capsys) -> None:
     }
     text = _printed(capsys, "envs")
     assert all(f"{name}\n" in text for name in environment_names())
+
+
+def test_envs_of_minigrid(capsys) -> None:
+    listed = json.loads(_printed(capsys, "envs", "--minigrid", "--json"))
+    assert [about["name"] for about in listed] == minigrid_ids()
+    assert {"name": "MiniGrid-DoorKey-8x8-v0", "class": "DoorKeyEnv"} in listed
+    words = _printed(capsys, "envs", "--minigrid").split()
+    assert words[0] == str(len(listed)) and set(minigrid_ids()) <= set(words)
+
+
+def test_listing_environments_does_not_import_minigrid() -> None:
+    code = "import sys; from limbeck.launchers import command_line; command_line.main(['envs']);"
+    code += "print('minigrid' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[-1] == "False"
 
 
 def test_agents(capsys) -> None:
