@@ -1,5 +1,6 @@
 """Worlds: pure-JAX environments and host adapters."""
 
+from . import xland_rules as xland_rules
 from ._dm_env_to_gymnasium import DmEnvToGymnasium as DmEnvToGymnasium
 from ._dm_env_to_gymnasium import dm_env_to_gymnasium as dm_env_to_gymnasium
 from ._dm_env_to_jax import DmEnvToJax as DmEnvToJax
@@ -58,3 +59,5 @@ from .splits import split_tasks as split_tasks
 from .tasks import check_task as check_task
 from .tasks import check_task_ids as check_task_ids
 from .tasks import task_at as task_at
+from .xland import XLand as XLand
+from .xland import XLandState as XLandState

@@ -1,6 +1,7 @@
 """Environments by name."""
 
 import difflib
+import importlib.util
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -12,12 +13,14 @@ from ._types import Environment
 from .bandit import AdversarialBandit
 from .dark_room import DarkRoom
 from .key_to_door import KeyToDoor
+from .xland import XLand
 
 
 class _Entry(NamedTuple):
     build: Callable[..., Environment]
     defaults: Mapping[str, Any]
     description: str
+    needs: str | None = None  # the module of an extra
 
 
 _ENTRIES: dict[str, _Entry] = {
@@ -37,12 +40,20 @@ _ENTRIES: dict[str, _Entry] = {
     "dark_key_to_door": _Entry(
         KeyToDoor, {}, "9x9 room, 50 steps from a random cell, 1 at an unseen key, then 1 at an unseen door."
     ),
+    "xland": _Entry(
+        XLand,
+        {},
+        "XLand-MiniGrid, 9x9 room: hidden rules over objects, 1 at most at a hidden goal.",
+        needs="xminigrid",
+    ),
 }
 
 
 def environment_names() -> list[str]:
-    """The names that `make` knows, sorted."""
-    return sorted(_ENTRIES)
+    """The names of the environments that can be built here, sorted; those of absent extras are left out."""
+    return sorted(
+        n for n, entry in _ENTRIES.items() if not entry.needs or importlib.util.find_spec(entry.needs)
+    )
 
 
 def make(name: str, **kwargs: Any) -> Environment:
@@ -55,6 +66,7 @@ def make(name: str, **kwargs: Any) -> Environment:
     Raises:
       ValueError: for an unknown name or argument, with close matches, or a value that the environment
         refuses.
+      ImportError: for an environment of an extra that is not installed.
     """
     entry = _entry(name)
     known = _arguments(entry)
@@ -73,6 +85,7 @@ def describe(name: str) -> dict[str, Any]:
 
     Raises:
       ValueError: for an unknown name.
+      ImportError: for an environment of an extra that is not installed.
     """
     entry, environment = _entry(name), make(name)
     return {
