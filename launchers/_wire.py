@@ -84,7 +84,8 @@ def receive(sock: socket.socket, deadline: float | None, max_bytes: int = MAX_BY
     size, total = _HEAD.unpack(exactly(sock, _HEAD.size, deadline))
     if size + total > max_bytes:
         raise MessageError(
-            f"a message of {(size + total) / 1e6:,.1f} MB came; {max_bytes / 1e6:,.1f} MB are the most that one may have"
+            f"a message of {(size + total) / 1e6:,.1f} MB came; {max_bytes / 1e6:,.1f} MB are the most that one may "
+            "have"
         )
     value, arrays = decode(exactly(sock, size, deadline), total)
     for array in arrays:

@@ -200,7 +200,7 @@ class NodeState:
       pid: of its process, None where it has none.
       incarnation: which start this is; see `Context`.
       restarts: how often this launch has started it again.
-      since: when its process was started, in seconds of `time.time()`.
+      since: when its process was started, in seconds of `time.time()`; 0 before it is.
       address: what it advertised, by key.
       facts: what it reported last, by name.
       reported: when it last reported, in seconds of `time.monotonic()`; None before it has in this incarnation.
@@ -258,7 +258,7 @@ class Outcome:
         return {"finished": 0, "stopped": 0, "interrupted": 130, "failed": 1}[self.state]
 
 
-def resolve(entry: str) -> Callable[[Context], None]:
+def resolve(entry: str) -> Callable[[Context], Any]:
     """Imports a node's function.
 
     The current directory is appended to the search path, so that it never hides an installed module.

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ._wire import MAX_BYTES, Ended, exactly, receive, send
+from ._wire import MAX_BYTES, exactly, receive, send
 from ._wire import MessageError as MessageError
 
 
