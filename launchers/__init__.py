@@ -4,6 +4,7 @@ from ._supervisor import Supervision as Supervision
 from .faults import FaultPlan as FaultPlan
 from .faults import summarise as summarise
 from .local import run_local as run_local
+from .on_ray import run_on_ray as run_on_ray
 from .program import Context as Context
 from .program import Node as Node
 from .program import NodeState as NodeState

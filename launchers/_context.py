@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import pathlib
 import threading
 import time
@@ -115,6 +116,16 @@ class NodeContext:
             raise ProgramError(
                 f"node {self.name} looks for {node!r}, which is no node; known: {', '.join(self._nodes)}"
             )
+
+
+def show_log() -> None:
+    """What Limbeck logs goes to stderr, a line each."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    logger = logging.getLogger("limbeck")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
 
 
 def _plain(value: Any) -> Any:

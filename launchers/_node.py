@@ -6,7 +6,6 @@ way, and this process and its children end at once.
 
 import contextlib
 import json
-import logging
 import os
 import pathlib
 import signal
@@ -14,7 +13,7 @@ import sys
 import threading
 from typing import Any
 
-from ._context import NodeContext
+from ._context import NodeContext, show_log
 from .program import resolve
 
 
@@ -78,16 +77,6 @@ def main() -> int:
     leaver.daemon = True
     leaver.start()
     return 0
-
-
-def show_log() -> None:
-    """What Limbeck logs goes to stderr, a line each."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    logger = logging.getLogger("limbeck")
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
 
 
 def _die_with_supervisor(lifeline: Any) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import datetime
 import itertools
 import json
 import pathlib
@@ -10,15 +11,16 @@ import signal
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, BinaryIO, Literal, NamedTuple, Protocol
 
 from . import runs
 from .faults import FaultPlan, Saboteur
-from .program import Node, NodeState, Outcome, Program, ProgramError
+from .program import Node, NodeState, Outcome, Program, ProgramError, check_entries
 from .status import StatusTable
 
 
 _LOOK_S = 0.05  # The longest time between two looks at the nodes.
+_TAIL_LINES, _TAIL_BYTES = 20, 16384
 _KILLED_S = 10.0  # A killed process is gone by then, unless the kernel holds it.
 
 
@@ -67,9 +69,9 @@ class BackEnd(Protocol):
         ...
 
     def messages(self, wait_s: float) -> Iterable[tuple[str, dict[str, Any]]]:
-        """(node, what it said) since the last call: `{"pid": …}`, `{"address": {…}}` or `{"facts": {…}}`.
+        """(node, what it said) since the last call. Waits at most so many seconds for the first.
 
-        Waits at most so many seconds for the first.
+        What it said has any of the keys `pid`, `address` (by key), `facts` (by name) and `note` (for people).
         """
         ...
 
@@ -195,7 +197,9 @@ class Supervisor:
             if "facts" in message:
                 state.facts |= message["facts"]
                 state.reported = time.monotonic()
-        if "facts" not in message:
+        if "note" in message:
+            self._status.note(f"{name}: {message['note']}")
+        if message.keys() & {"pid", "address"}:
             self._save(name)
 
     def _take_end(self, name: str, end: End) -> None:
@@ -277,6 +281,7 @@ def supervise(
     stopping: threading.Event | None,
 ) -> Outcome:
     """Runs a program on a back end to its end; see `run_local`."""
+    check_entries(program)
     run_directory.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     with (
@@ -303,6 +308,28 @@ def backoff_s(failures: int, supervision: Supervision, random: random.Random) ->
     return min(pause, supervision.longest_pause_s) * random.uniform(0.5, 1.0)
 
 
+def open_log(run_directory: pathlib.Path, node: str, incarnation: int) -> BinaryIO:
+    """A node's log, to be appended to below the heading of this incarnation."""
+    path = log_path(run_directory, node)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("ab", buffering=0)
+    now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+    file.write(f"--- {node}, incarnation {incarnation}, {now}\n".encode())
+    return file
+
+
+def log_path(run_directory: pathlib.Path, node: str) -> pathlib.Path:
+    return run_directory / "logs" / f"{node}.log"
+
+
+def log_tail(path: pathlib.Path) -> str:
+    """Where a log is, and its last lines."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+        tail = file.read().decode(errors="replace").splitlines()[-_TAIL_LINES:]
+    return "\n".join([f"its log {path} ends with", *tail])
+
+
 def _past_starts(path: pathlib.Path) -> int:
     """How often a node was started in this run directory by earlier launches."""
     try:
@@ -321,8 +348,8 @@ def _signals(supervisor: Supervisor) -> Iterator[None]:
         yield
         return
     before = {
-        number: signal.signal(number, lambda *_, why=why: supervisor.tell_to_stop(why))
-        for number, why in ((signal.SIGTERM, "stopped"), (signal.SIGINT, "interrupted"))
+        signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: supervisor.tell_to_stop("stopped")),
+        signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: supervisor.tell_to_stop("interrupted")),
     }
     try:
         yield

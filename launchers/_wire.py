@@ -113,7 +113,7 @@ def encode(value: Any) -> tuple[bytes, list[np.ndarray]]:
         return msgpack.ExtType(_ARRAY, msgpack.packb((_dtype_name(array.dtype), array.shape)))
 
     try:
-        return msgpack.packb(value, default=other), arrays
+        return msgpack.Packer(default=other).pack(value), arrays
     except MessageError:
         raise
     except (ValueError, OverflowError, TypeError) as error:
@@ -182,7 +182,7 @@ def _dtype(name: str) -> np.dtype:
 
 
 def _bytes_of(array: np.ndarray) -> memoryview:
-    return memoryview(array.reshape(-1).view(np.uint8))
+    return array.reshape(-1).view(np.uint8).data
 
 
 def _send_all(sock: socket.socket, data: bytearray | memoryview, deadline: float) -> None:

@@ -1,7 +1,6 @@
 """The local back end: a program's nodes as supervised processes of this machine."""
 
 import contextlib
-import datetime
 import glob
 import itertools
 import json
@@ -18,12 +17,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from ._context import describe
-from ._supervisor import End, Supervision, supervise
+from ._supervisor import End, Supervision, log_path, log_tail, open_log, supervise
 from .faults import FaultPlan
 from .program import Node, Outcome, Program
-
-
-_TAIL_LINES, _TAIL_BYTES = 20, 16384
 
 
 def run_local(
@@ -90,18 +86,13 @@ class LocalBackEnd:
         pipe, childs_end = os.pipe()
         about = describe(self._program, node, self._directory, incarnation)
         about |= {"token": self._token, "pipe": childs_end}
-        log = self._log_path(node.name)
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as file:
-            now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-            file.write(f"--- {node.name}, incarnation {incarnation}, {now}\n".encode())
-            file.flush()
+        with open_log(self._directory, node.name, incarnation) as log:
             process = subprocess.Popen(
                 # -P: the search path is this process's, no more.
                 [sys.executable, "-P", "-m", f"{__package__}._node"],
                 stdin=subprocess.PIPE,
-                stdout=file,
-                stderr=file,
+                stdout=log,
+                stderr=log,
                 env=self._environment(node),
                 pass_fds=(childs_end,),
                 start_new_session=True,
@@ -148,11 +139,7 @@ class LocalBackEnd:
         self._signal(node, os.killpg, signal.SIGKILL)
 
     def log(self, node: str) -> str:
-        path = self._log_path(node)
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-            tail = file.read().decode(errors="replace").splitlines()[-_TAIL_LINES:]
-        return "\n".join([f"its log {path} ends with", *tail])
+        return log_tail(log_path(self._directory, node))
 
     def __enter__(self) -> "LocalBackEnd":
         return self
@@ -187,9 +174,6 @@ class LocalBackEnd:
         with self._reaping, contextlib.suppress(ProcessLookupError):
             if started is not None and started.process.returncode is None:
                 send(started.process.pid, number)
-
-    def _log_path(self, node: str) -> pathlib.Path:
-        return self._directory / "logs" / f"{node}.log"
 
     def _environment(self, node: Node) -> dict[str, str]:
         # The node finds the same modules as this process, in the same order.

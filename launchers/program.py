@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import importlib.util
 import json
 import math
 import os
@@ -272,21 +273,53 @@ def resolve(entry: str) -> Callable[[Context], Any]:
     """
     if not _ENTRY.fullmatch(entry):
         raise ProgramError(f"entry is package.module:function, got {entry!r}")
-    if not {"", os.getcwd()} & set(sys.path):
-        sys.path.append(os.getcwd())
+    _append_current_directory()
     name, _, function = entry.partition(":")
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+        if not _is_part(error.name, name):
             raise
-        raise ProgramError(
-            f"entry {entry}: there is no module {error.name}; it must be installed, or lie in the current directory"
-        ) from error
+        raise _no_module(entry, name) from error
     found = getattr(module, function, None)
     if not callable(found):
         raise ProgramError(f"entry {entry}: {name} has no function {function}")
     return found
+
+
+def check_entries(program: Program) -> None:
+    """Looks for the modules of all entries, without importing more than the packages that they are in.
+
+    Raises:
+      ProgramError: one is missing. A program that cannot run is not begun.
+    """
+    _append_current_directory()
+    for node in program.nodes:
+        module = node.entry.partition(":")[0]
+        try:
+            found = importlib.util.find_spec(module)
+        except ModuleNotFoundError as error:
+            if not _is_part(error.name, module):
+                raise
+            found = None
+        if found is None:
+            raise _no_module(node.entry, module)
+
+
+def _append_current_directory() -> None:
+    if not {"", os.getcwd()} & set(sys.path):
+        sys.path.append(os.getcwd())
+
+
+def _is_part(missing: str | None, module: str) -> bool:
+    """Whether what could not be imported is the module itself, or a package that it is in."""
+    return missing is not None and f"{module}.".startswith(f"{missing}.")
+
+
+def _no_module(entry: str, module: str) -> ProgramError:
+    return ProgramError(
+        f"entry {entry}: there is no module {module}; it must be installed, or lie in the current directory"
+    )
 
 
 def _check_plain(what: str, name: Any) -> None:
