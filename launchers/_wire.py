@@ -105,8 +105,8 @@ def encode(value: Any) -> tuple[bytes, list[np.ndarray]]:
             return dict(found)
         if not hasattr(found, "__array__"):
             raise MessageError(
-                f"a {type(found).__name__} cannot be sent: only numbers, strings, bytes, None, lists, dictionaries and "
-                "arrays can"
+                f"a value of type {type(found).__name__} cannot be sent: only numbers, strings, bytes, None, lists, "
+                "dictionaries and arrays can"
             )
         array = np.asarray(found, order="C")
         arrays.append(array)

@@ -25,6 +25,7 @@ def fails_at_first(context):
 
 def waits(context):
     """Waits until it is to stop, then flushes a file."""
+    note(context, "began")
     context.report(ready=True)
     context.stopping.wait()
     time.sleep(context.settings.get("flush_s", 0.0))
@@ -75,7 +76,7 @@ def calls(context):
 
 
 def works(context):
-    """Reports small steps for `settings["seconds"]` seconds, across restarts."""
+    """Does `settings["steps"]` small steps, across restarts."""
     path = pathlib.Path(context.run_directory) / f"{context.name}.steps"
     while not context.stopping.is_set():
         steps = int(path.read_text()) if path.exists() else 0
@@ -86,6 +87,20 @@ def works(context):
         aside.replace(path)
         context.report(steps=steps + 1)
         time.sleep(0.02)
+
+
+def fails_when_told(context):
+    """Fails when there is a file called `fail`."""
+    while not context.stopping.wait(0.05):
+        if (context.run_directory / "fail").exists():
+            raise ValueError("told to fail")
+
+
+def says_where(context):
+    """Reports the Ray node that it is on."""
+    import ray
+
+    context.report(machine=ray.get_runtime_context().get_node_id())
 
 
 def note(context, line):
