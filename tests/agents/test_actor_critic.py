@@ -7,6 +7,7 @@ from limbeck.agents import A2CConfig, PPOConfig, Trajectory, a2c, ppo
 from limbeck.agents._returns import cut_at_episode_ends
 from limbeck.agents.networks import encoder, policy_and_value
 from limbeck.agents.ppo import PPOExtras, advantages_of
+from limbeck.agents.torsos import default_torso
 
 
 GRID = specs.BoundedArray((2,), np.int32, [0, 1], [3, 3], "xy")
@@ -62,7 +63,7 @@ def test_a2c_loss_and_gradient_step_against_numpy():
     config = A2CConfig(hidden=(8,), gamma=0.9, lambda_=0.7, entropy_cost=0.05, value_cost=0.3)
     agent, t = a2c(GRID, ACTIONS, config), trajectory()
     state = agent.init(jax.random.key(0))
-    _, apply = policy_and_value(GRID, 3, (8,))
+    _, apply = policy_and_value(GRID, 3, default_torso(GRID, (8,)))
     logits, values = (np.asarray(x, np.float64) for x in apply(state.params, t.observation))
     next_values = np.asarray(apply(state.params, t.next_observation)[1], np.float64)
     returns = lambda_returns(t, next_values, 0.9, 0.7)
@@ -114,7 +115,7 @@ def test_ppo_clips_the_ratio():
     config = PPOConfig(hidden=(8,), epochs=1, minibatches=1, clip=0.2)
     agent, t = ppo(GRID, ACTIONS, config), trajectory()
     state = agent.init(jax.random.key(0))
-    _, apply = policy_and_value(GRID, 3, (8,))
+    _, apply = policy_and_value(GRID, 3, default_torso(GRID, (8,)))
     logits, values = apply(state.params, t.observation)
     log_p = np.take_along_axis(np.asarray(jax.nn.log_softmax(logits)), np.asarray(t.action)[..., None], -1)[
         ..., 0
