@@ -22,6 +22,8 @@ from .histories import HistoryReader as HistoryReader
 from .histories import HistoryWriter as HistoryWriter
 from .histories import Manifest as Manifest
 from .histories import split_blocks as split_blocks
+from .impala import IMPALAConfig as IMPALAConfig
+from .impala import impala as impala
 from .ppo import PPOConfig as PPOConfig
 from .ppo import ppo as ppo
 from .q_learning import QLearningConfig as QLearningConfig

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from ..envs import Environment
 from ._types import Agent
 from .a2c import A2CConfig, a2c
+from .impala import IMPALAConfig, impala
 from .ppo import PPOConfig, ppo
 from .q_learning import QLearningConfig, q_learning
 from .replay_plan import ReplayPlan
@@ -35,12 +36,22 @@ class Algorithm(NamedTuple):
 
 
 ALGORITHMS: dict[str, Algorithm] = {
-    "a2c": Algorithm(a2c, A2CConfig, "Advantage actor-critic, lambda returns, one learner for many streams."),
-    "ppo": Algorithm(ppo, PPOConfig, "Proximal policy optimisation, clipped surrogate."),
+    "a2c": Algorithm(
+        a2c, A2CConfig, "Advantage actor-critic, lambda returns, one learner for many streams.",
+        ReplayPlan("queue", unroll=16, period=16, batch=16, max_size=32),
+    ),
+    "impala": Algorithm(
+        impala, IMPALAConfig, "Actor-critic with V-trace, for actors that lag behind; recurrent if asked.",
+        ReplayPlan("queue", unroll=32, period=32, batch=16, max_size=64),
+    ),
+    "ppo": Algorithm(
+        ppo, PPOConfig, "Proximal policy optimisation, clipped surrogate.",
+        ReplayPlan("queue", unroll=128, period=128, batch=16, max_size=16),
+    ),
     "q_learning": Algorithm(q_learning, QLearningConfig, "Tabular Q-learning, epsilon-greedy or optimistic."),
     "rmax": Algorithm(rmax, RMaxConfig, "R-max: a tabular model with optimism for what is unknown."),
     "ucb1": Algorithm(ucb1, UCB1Config, "UCB1 for bandits."),
-}
+}  # fmt: skip
 
 
 def _unknown(kind: str, name: str, known: list[str]) -> ValueError:
