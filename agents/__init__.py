@@ -33,6 +33,8 @@ from .learner import Batch as Batch
 from .learner import Learner as Learner
 from .learner import LearnerState as LearnerState
 from .learner import importance_weights as importance_weights
+from .impala import IMPALAConfig as IMPALAConfig
+from .impala import impala as impala
 from .ppo import PPOConfig as PPOConfig
 from .ppo import ppo as ppo
 from .q_learning import QLearningConfig as QLearningConfig
@@ -45,10 +47,17 @@ from .reference import reference_curve as reference_curve
 from .registry import ALGORITHMS as ALGORITHMS
 from .registry import Algorithm as Algorithm
 from .registry import make_agent as make_agent
+from .registry import make_agent_for as make_agent_for
+from .replay_plan import ReplayPlan as ReplayPlan
 from .rmax import RMaxConfig as RMaxConfig
 from .rmax import rmax as rmax
 from .streams import Streams as Streams
 from .streams import load_streams as load_streams
+from .torsos import TORSOS as TORSOS
+from .torsos import Torso as Torso
+from .torsos import TorsoEntry as TorsoEntry
+from .torsos import default_torso as default_torso
+from .torsos import make_torso as make_torso
 from .transport import open_transport as open_transport
 from .ucb import UCB1Config as UCB1Config
 from .ucb import ucb1 as ucb1

@@ -18,6 +18,7 @@ from ._returns import cut_at_episode_ends
 from ._tabular import num_actions
 from ._types import EVALUATE, Agent, Trajectory
 from .networks import log_prob_and_entropy, policy_and_value
+from .torsos import Torso, default_torso
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +32,7 @@ class A2CConfig:
       lambda_: mixing of the lambda returns.
       entropy_cost: weight of the entropy bonus.
       value_cost: weight of the squared error of the value, halved.
-      hidden: widths of the network's layers.
+      hidden: widths of the layers of the default torso; a torso that is given has its own.
       b1, b2, eps: Adam's other settings.
       max_gradient_norm: global norm at which the gradient is clipped.
     """
@@ -68,17 +69,24 @@ class A2CState(NamedTuple):
     opt_state: Any
 
 
-def a2c(observation_spec: Any, action_spec: specs.DiscreteArray, config: A2CConfig = A2CConfig()) -> Agent:
-    """A2C over one array observation; bounded integers are shown as one-hot vectors, one per entry.
+def a2c(
+    observation_spec: Any,
+    action_spec: specs.DiscreteArray,
+    config: A2CConfig = A2CConfig(),
+    torso: Torso | None = None,
+) -> Agent:
+    """A2C over any observation that its torso reads: one array, or a dictionary (see `default_torso`).
 
     Exploring samples from the policy, evaluating takes its mode. Bootstraps through truncation and
     not through termination; returns never cross an episode's end.
 
     Raises:
-      ValueError: the observations are not one array, or the actions not discrete.
+      ValueError: the torso cannot read the observations, or the actions are not discrete.
     """
     actions = num_actions(action_spec)
-    init_network, apply = policy_and_value(observation_spec, actions, config.hidden)
+    init_network, apply = policy_and_value(
+        observation_spec, actions, torso or default_torso(observation_spec, config.hidden)
+    )
     optimiser = optax.chain(
         optax.clip_by_global_norm(config.max_gradient_norm),
         optax.adam(config.learning_rate, b1=config.b1, b2=config.b2, eps=config.eps),

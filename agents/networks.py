@@ -55,28 +55,38 @@ def encoder(observation_spec: Any) -> Callable[[Any], jax.Array]:
     return lambda observation: flat(observation).astype(jnp.float32)
 
 
+def example(observation_spec: Any) -> Any:
+    """One observation of this spec (an array's, or a nest of them), to initialise a network with."""
+
+    def one(spec: specs.Array) -> jax.Array:
+        shown = np.broadcast_to(getattr(spec, "minimum", 0), spec.shape)
+        return jnp.asarray(np.nan_to_num(shown, neginf=0.0), spec.dtype)
+
+    return jax.tree.map(one, observation_spec)
+
+
 def policy_and_value(
-    observation_spec: Any, num_actions: int, hidden: tuple[int, ...]
+    observation_spec: Any, num_actions: int, torso: Callable[[Any], jax.Array]
 ) -> tuple[Callable[[jax.Array], hk.Params], Callable[[hk.Params, Any], tuple[jax.Array, jax.Array]]]:
-    """An MLP with ReLU layers of widths `hidden` that a policy head and a value head share.
+    """A linear policy head and a linear value head on the features of one torso.
 
     Returns:
       `init(key) -> params` and `apply(params, observation [..., *shape]) -> (logits [..., A], value [...])`.
       Both heads start small, so that the first policy is nearly uniform.
     """
-    encode = encoder(observation_spec)
 
     def forward(observation: Any) -> tuple[jax.Array, jax.Array]:
-        torso = hk.nets.MLP(hidden, activate_final=True, w_init=hk.initializers.Orthogonal(2**0.5))
-        features = torso(encode(observation))
-        logits = hk.Linear(num_actions, w_init=hk.initializers.Orthogonal(0.01), name="policy")(features)
-        value = hk.Linear(1, w_init=hk.initializers.Orthogonal(1.0), name="value")(features)
-        return logits, jnp.squeeze(value, -1)
+        return heads(torso(observation), num_actions)
 
     network = hk.without_apply_rng(hk.transform(forward))
-    shown = np.broadcast_to(getattr(observation_spec, "minimum", 0), observation_spec.shape)
-    shown = jnp.asarray(np.nan_to_num(shown, neginf=0.0), observation_spec.dtype)
-    return lambda key: network.init(key, shown), network.apply
+    return lambda key: network.init(key, example(observation_spec)), network.apply
+
+
+def heads(features: jax.Array, num_actions: int) -> tuple[jax.Array, jax.Array]:
+    """Logits [..., A] and value [...] of features [..., F]; called inside `hk.transform`."""
+    logits = hk.Linear(num_actions, w_init=hk.initializers.Orthogonal(0.01), name="policy")(features)
+    value = hk.Linear(1, w_init=hk.initializers.Orthogonal(1.0), name="value")(features)
+    return logits, jnp.squeeze(value, -1)
 
 
 def log_prob_and_entropy(logits: jax.Array, action: jax.Array) -> tuple[jax.Array, jax.Array]:

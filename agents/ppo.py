@@ -19,6 +19,7 @@ from ._returns import cut_at_episode_ends
 from ._tabular import num_actions
 from ._types import EVALUATE, Agent, Trajectory
 from .networks import log_prob_and_entropy, policy_and_value
+from .torsos import Torso, default_torso
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +35,7 @@ class PPOConfig:
       value_cost: weight of the squared error of the value, halved.
       epochs: passes over every trajectory.
       minibatches: parts of each pass; it divides the rows T * B of a trajectory.
-      hidden: widths of the network's layers.
+      hidden: widths of the layers of the default torso; a torso that is given has its own.
       eps: Adam's epsilon.
       max_gradient_norm: global norm at which the gradient is clipped.
     """
@@ -103,18 +104,25 @@ def advantages_of(
     return cast(jax.Array, estimate(rewards, discounts, lambda_, stacked))
 
 
-def ppo(observation_spec: Any, action_spec: specs.DiscreteArray, config: PPOConfig = PPOConfig()) -> Agent:
-    """PPO over one array observation; bounded integers are shown as one-hot vectors, one per entry.
+def ppo(
+    observation_spec: Any,
+    action_spec: specs.DiscreteArray,
+    config: PPOConfig = PPOConfig(),
+    torso: Torso | None = None,
+) -> Agent:
+    """PPO over any observation that its torso reads: one array, or a dictionary (see `default_torso`).
 
     Exploring samples from the policy, evaluating takes its mode. Advantages are normalised over each
     minibatch. Bootstraps through truncation and not through termination.
 
     Raises:
-      ValueError: the observations are not one array, the actions not discrete, or (in `update`)
+      ValueError: the torso cannot read the observations, the actions are not discrete, or (in `update`)
         `minibatches` does not divide the rows.
     """
     actions = num_actions(action_spec)
-    init_network, apply = policy_and_value(observation_spec, actions, config.hidden)
+    init_network, apply = policy_and_value(
+        observation_spec, actions, torso or default_torso(observation_spec, config.hidden)
+    )
     optimiser = optax.chain(
         optax.clip_by_global_norm(config.max_gradient_norm), optax.adam(config.learning_rate, eps=config.eps)
     )

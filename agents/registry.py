@@ -2,33 +2,56 @@
 
 import dataclasses
 import difflib
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ..envs import Environment
 from ._types import Agent
 from .a2c import A2CConfig, a2c
+from .impala import IMPALAConfig, impala
 from .ppo import PPOConfig, ppo
 from .q_learning import QLearningConfig, q_learning
+from .replay_plan import ReplayPlan
 from .rmax import RMaxConfig, rmax
+from .torsos import Torso
 from .ucb import UCB1Config, ucb1
 
 
 class Algorithm(NamedTuple):
-    """An algorithm: `constructor(observation_spec, action_spec, config) -> Agent`, its config class, a line."""
+    """An algorithm by name.
+
+    Attributes:
+      constructor: `constructor(observation_spec, action_spec, config, torso=None) -> Agent`; the tables
+        (Q-learning, R-max, UCB1) take no torso.
+      config: class of its settings.
+      description: a line.
+      replay: what it needs of replay in hosted jobs; None where it learns only compiled.
+    """
 
     constructor: Callable[..., Agent]
     config: type
     description: str
+    replay: ReplayPlan | None = None
 
 
 ALGORITHMS: dict[str, Algorithm] = {
-    "a2c": Algorithm(a2c, A2CConfig, "Advantage actor-critic, lambda returns, one learner for many streams."),
-    "ppo": Algorithm(ppo, PPOConfig, "Proximal policy optimisation, clipped surrogate."),
+    "a2c": Algorithm(
+        a2c, A2CConfig, "Advantage actor-critic, lambda returns, one learner for many streams.",
+        ReplayPlan("queue", unroll=16, period=16, batch=16, max_size=32),
+    ),
+    "impala": Algorithm(
+        impala, IMPALAConfig, "Actor-critic with V-trace, for actors that lag behind; recurrent if asked.",
+        ReplayPlan("queue", unroll=32, period=32, batch=16, max_size=64),
+    ),
+    "ppo": Algorithm(
+        ppo, PPOConfig, "Proximal policy optimisation, clipped surrogate.",
+        ReplayPlan("queue", unroll=128, period=128, batch=16, max_size=16),
+    ),
     "q_learning": Algorithm(q_learning, QLearningConfig, "Tabular Q-learning, epsilon-greedy or optimistic."),
     "rmax": Algorithm(rmax, RMaxConfig, "R-max: a tabular model with optimism for what is unknown."),
     "ucb1": Algorithm(ucb1, UCB1Config, "UCB1 for bandits."),
-}
+}  # fmt: skip
 
 
 def _unknown(kind: str, name: str, known: list[str]) -> ValueError:
@@ -37,12 +60,28 @@ def _unknown(kind: str, name: str, known: list[str]) -> ValueError:
     return ValueError(f"Unknown {kind} {name!r}; known are {', '.join(known)}.{hint}")
 
 
-def make_agent(name: str, environment: Environment, **overrides: Any) -> Agent:
+def make_agent(name: str, environment: Environment, torso: Torso | None = None, **overrides: Any) -> Agent:
     """Builds the algorithm `name` for what a source learner sees of `environment` (`markov_spec`).
 
+    Args:
+      name: one of `ALGORITHMS`.
+      environment: a pure-JAX environment.
+      torso: a function of `make_torso`; None for the algorithm's default.
+      **overrides: settings of the algorithm's config.
+
     Raises:
-      ValueError: unknown name or setting, a setting out of range, or an environment that the
-        algorithm cannot learn (a table over images).
+      ValueError: unknown name or setting, a setting out of range, a torso for a table, or an environment
+        that the algorithm cannot learn (a table over images).
+    """
+    return make_agent_for(name, environment.markov_spec(), environment.action_spec(), torso, **overrides)
+
+
+def make_agent_for(
+    name: str, observation_spec: Any, action_spec: Any, torso: Torso | None = None, **overrides: Any
+) -> Agent:
+    """Builds the algorithm `name` for these specs, those of a hosted environment for example.
+
+    Args and errors as of `make_agent`.
     """
     if name not in ALGORITHMS:
         raise _unknown("algorithm", name, sorted(ALGORITHMS))
@@ -51,6 +90,9 @@ def make_agent(name: str, environment: Environment, **overrides: Any) -> Agent:
     for given in overrides:
         if given not in fields:
             raise _unknown(f"setting of {name}", given, fields)
-    return algorithm.constructor(
-        environment.markov_spec(), environment.action_spec(), algorithm.config(**overrides)
-    )
+    config = algorithm.config(**overrides)
+    if torso is None:
+        return algorithm.constructor(observation_spec, action_spec, config)
+    if "torso" not in inspect.signature(algorithm.constructor).parameters:
+        raise ValueError(f"{name} is a table over observations and takes no torso. Leave the torso out.")
+    return algorithm.constructor(observation_spec, action_spec, config, torso)

@@ -1,12 +1,14 @@
+import dm_env
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from dm_env import specs
-from limbeck.agents import A2CConfig, PPOConfig, Trajectory, a2c, ppo
+from limbeck.agents import ALGORITHMS, A2CConfig, PPOConfig, Trajectory, a2c, ppo
 from limbeck.agents._returns import cut_at_episode_ends
 from limbeck.agents.networks import encoder, policy_and_value
 from limbeck.agents.ppo import PPOExtras, advantages_of
+from limbeck.agents.torsos import default_torso
 
 
 GRID = specs.BoundedArray((2,), np.int32, [0, 1], [3, 3], "xy")
@@ -62,7 +64,7 @@ def test_a2c_loss_and_gradient_step_against_numpy():
     config = A2CConfig(hidden=(8,), gamma=0.9, lambda_=0.7, entropy_cost=0.05, value_cost=0.3)
     agent, t = a2c(GRID, ACTIONS, config), trajectory()
     state = agent.init(jax.random.key(0))
-    _, apply = policy_and_value(GRID, 3, (8,))
+    _, apply = policy_and_value(GRID, 3, default_torso(GRID, (8,)))
     logits, values = (np.asarray(x, np.float64) for x in apply(state.params, t.observation))
     next_values = np.asarray(apply(state.params, t.next_observation)[1], np.float64)
     returns = lambda_returns(t, next_values, 0.9, 0.7)
@@ -114,7 +116,7 @@ def test_ppo_clips_the_ratio():
     config = PPOConfig(hidden=(8,), epochs=1, minibatches=1, clip=0.2)
     agent, t = ppo(GRID, ACTIONS, config), trajectory()
     state = agent.init(jax.random.key(0))
-    _, apply = policy_and_value(GRID, 3, (8,))
+    _, apply = policy_and_value(GRID, 3, default_torso(GRID, (8,)))
     logits, values = apply(state.params, t.observation)
     log_p = np.take_along_axis(np.asarray(jax.nn.log_softmax(logits)), np.asarray(t.action)[..., None], -1)[
         ..., 0
@@ -141,3 +143,50 @@ def test_ppo_refuses_minibatches_that_do_not_divide():
 def test_paper_settings():
     config = A2CConfig.paper()
     assert (config.learning_rate, config.hidden, config.eps) == (1e-4, (128, 128, 128), 1e-6)
+
+
+VIEW = {
+    "direction": specs.BoundedArray((), np.int32, 0, 3),
+    "symbols": specs.BoundedArray((7, 7, 3), np.uint8, 0, 255),
+}
+
+
+def views(rng):
+    return {
+        "direction": jnp.asarray(rng.integers(0, 4, (T, B)), jnp.int32),
+        "symbols": jnp.asarray(rng.integers(0, 3, (T, B, 7, 7, 3)), jnp.uint8),
+    }
+
+
+@pytest.mark.parametrize("name", ["a2c", "impala", "ppo"])
+def test_dictionaries_and_what_ends_an_episode(name):
+    """What a step led to counts where it was truncated and not where it was terminated."""
+    config = ALGORITHMS[name].config(
+        hidden=(16,), **({"minibatches": 1, "epochs": 1} if name == "ppo" else {})
+    )
+    agent = ALGORITHMS[name].constructor(VIEW, ACTIONS, config)
+    state, rng = jax.jit(agent.init)(jax.random.key(0)), np.random.default_rng(0)
+    shown = views(rng)
+    step = dm_env.TimeStep(trajectory().step_type, jnp.zeros((T, B)), jnp.ones((T, B)), shown)
+    act = jax.vmap(jax.vmap(lambda s: agent.act(state.params, (), jax.random.key(1), s, "explore")))
+    action, extras, _ = jax.jit(act)(step)
+    t = trajectory()._replace(observation=shown, action=action, extras=extras, next_observation=views(rng))
+    update = jax.jit(agent.update)
+    new, metrics, priorities = update(state, jax.random.key(2), t, jnp.ones(B))
+    assert priorities.shape == (B,) and all(np.isfinite(x) for x in metrics.values())
+    for path, leaf in jax.tree_util.tree_leaves_with_path(new.params):
+        assert not np.array_equal(leaf, _at(state.params, path)), path
+
+    def value_loss(row, stream):
+        symbols = t.next_observation["symbols"].at[row, stream].set(9)
+        changed = t._replace(next_observation={**t.next_observation, "symbols": symbols})
+        return update(state, jax.random.key(2), changed, jnp.ones(B))[1]["value_loss"]
+
+    assert abs(float(value_loss(2, 0) - metrics["value_loss"])) > 1e-6  # truncated
+    assert float(value_loss(5, 0)) == pytest.approx(float(metrics["value_loss"]), rel=1e-6)  # terminated
+
+
+def _at(tree, path):
+    for key in path:
+        tree = tree[key.key]
+    return tree
