@@ -24,6 +24,8 @@ from .histories import HistoryReader as HistoryReader
 from .histories import HistoryWriter as HistoryWriter
 from .histories import Manifest as Manifest
 from .histories import split_blocks as split_blocks
+from .impala import IMPALAConfig as IMPALAConfig
+from .impala import impala as impala
 from .items import from_items as from_items
 from .items import leaf_names as leaf_names
 from .items import signature as signature
@@ -33,8 +35,6 @@ from .learner import Batch as Batch
 from .learner import Learner as Learner
 from .learner import LearnerState as LearnerState
 from .learner import importance_weights as importance_weights
-from .impala import IMPALAConfig as IMPALAConfig
-from .impala import impala as impala
 from .ppo import PPOConfig as PPOConfig
 from .ppo import ppo as ppo
 from .q_learning import QLearningConfig as QLearningConfig

@@ -6,7 +6,6 @@ import sys
 import threading
 
 import pytest
-
 from limbeck.launchers import FaultPlan, Node, Outcome, Program, ProgramError, Supervision, run_on_ray
 
 
