@@ -34,10 +34,15 @@ from .reference import reference_curve as reference_curve
 from .registry import ALGORITHMS as ALGORITHMS
 from .registry import Algorithm as Algorithm
 from .registry import make_agent as make_agent
+from .replay_checkpoints import prune_checkpoints as prune_checkpoints
 from .rmax import RMaxConfig as RMaxConfig
 from .rmax import rmax as rmax
 from .streams import Streams as Streams
 from .streams import load_streams as load_streams
+from .tables import ReplayError as ReplayError
+from .tables import ReplayTimeout as ReplayTimeout
+from .tables import Table as Table
+from .tables import fingerprint as fingerprint
 from .transport import open_transport as open_transport
 from .ucb import UCB1Config as UCB1Config
 from .ucb import ucb1 as ucb1
