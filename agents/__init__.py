@@ -49,6 +49,7 @@ from .registry import Algorithm as Algorithm
 from .registry import make_agent as make_agent
 from .registry import make_agent_for as make_agent_for
 from .replay_plan import ReplayPlan as ReplayPlan
+from .replay_checkpoints import prune_checkpoints as prune_checkpoints
 from .rmax import RMaxConfig as RMaxConfig
 from .rmax import rmax as rmax
 from .streams import Streams as Streams
@@ -58,6 +59,10 @@ from .torsos import Torso as Torso
 from .torsos import TorsoEntry as TorsoEntry
 from .torsos import default_torso as default_torso
 from .torsos import make_torso as make_torso
+from .tables import ReplayError as ReplayError
+from .tables import ReplayTimeout as ReplayTimeout
+from .tables import Table as Table
+from .tables import fingerprint as fingerprint
 from .transport import open_transport as open_transport
 from .ucb import UCB1Config as UCB1Config
 from .ucb import ucb1 as ucb1

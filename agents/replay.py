@@ -1,10 +1,10 @@
 """Replay over Reverb: servers, and clients whose every call ends. The only module that imports reverb.
 
 Reverb 0.14 has timeouts for `flush`, `server_info` and the rate limiter of a sampler. Everything else
-(and those too, where a connection is dead) can block for ever, so every call runs on a worker thread
-that is abandoned at its deadline; the next call uses a fresh client. An abandoned call may still be
-carried out later, once its server is back: a sampler then takes an item that nobody sees. Nothing may
-depend on a queue alone for not losing data.
+(and those too, where a connection is dead) can block for ever. So every call runs on a worker thread
+that is given up at its deadline, with its connection; the next call uses a fresh one. A call that was
+given up may still be carried out later, once its server is back. Nothing may depend on a queue alone for
+not losing data.
 
 Reverb listens on every network interface and cannot be told otherwise: whoever reaches the port can
 read and write the tables. `docs/histories.md` has the firewall rule.
@@ -13,16 +13,26 @@ read and write the tables. `docs/histories.md` has the firewall rule.
 import contextlib
 import logging
 import os
-import queue as queue_lib
-import socket
-import sys
+import pathlib
 import tempfile
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from . import replay_checkpoints
+from ._deadlines import Late, Worker
+from ._listening import check_free, quiet
+from ._replay_items import ItemWriter, Shapes, check_priorities, fit_item, table_shapes
+from ._replay_status import describe_status, is_queue, table_status
+from ._sampling import POLL_S, BatchFetcher
+from ._sampling import Sample as Sample
+from .tables import ReplayError as ReplayError
+from .tables import ReplayTimeout as ReplayTimeout
+from .tables import Table
 
 
 # TensorFlow, which Reverb imports, else tells of its CPU features on every start.
@@ -36,60 +46,67 @@ with warnings.catch_warnings():
 
 
 _log = logging.getLogger(__name__)
-_STDERR = threading.Lock()
-
-Signature = Mapping[str, tuple[Sequence[int], Any]]
-
-
-class ReplayError(RuntimeError):
-    """A replay call failed or did not end in time: names the table, its counts and who waits for whom."""
-
-
-class ReplayTimeout(ReplayError):
-    """A replay call did not end in time."""
-
-
-def queue_table(name: str, signature: Signature, max_size: int) -> reverb.Table:
-    """A first-in-first-out table that gives each item to one sampler, once, and then forgets it.
-
-    Its limiter lets an insert wait while `max_size` items are unsampled, so a full table slows its
-    producers down and never drops an item to make room.
-
-    Args:
-      name: of the table.
-      signature: name -> (shape, dtype) of every array of an item.
-      max_size: most items at a time.
-    """
-    specs = {key: tf.TensorSpec(shape, tf.as_dtype(dtype)) for key, (shape, dtype) in signature.items()}
-    return reverb.Table(
-        name,
-        sampler=reverb.selectors.Fifo(),
-        remover=reverb.selectors.Fifo(),
-        max_size=max_size,
-        max_times_sampled=1,
-        rate_limiter=reverb.rate_limiters.Queue(max_size),
-        signature=specs,
-    )
+_LOCAL: set[str] = set()  # Addresses of servers in this process.
+_NO_ANSWER = "the server does not answer"
+_GRACE_S = 0.3  # For Reverb's own timeouts, which leave the connection usable.
 
 
 class ReplayServer:
-    """A Reverb server in this process. End every sampler of this process before `stop`.
+    """A Reverb server in this process. Close every client of this process before `stop`.
 
     Attributes:
       port: that it listens on, on every interface.
       address: for clients on this machine.
     """
 
-    def __init__(self, tables: Sequence[reverb.Table], port: int | None = None):
-        """Starts the server. Raises `ReplayError` where the port is taken."""
+    def __init__(
+        self,
+        tables: Sequence[Table],
+        port: int | None = None,
+        checkpoints: str | os.PathLike[str] | None = None,
+        restore: str | os.PathLike[str] | None = None,
+    ):
+        """Starts the server.
+
+        Args:
+          tables: that it holds.
+          port: a free one by default.
+          checkpoints: directory for what `ReplayClient.checkpoint` writes, of this server alone; by
+            default a temporary one, which goes with the server.
+          restore: path of a checkpoint to begin with, which `ReplayClient.checkpoint` returned. It may
+            lie in `checkpoints`.
+
+        Raises:
+          ReplayError: the port is taken, the directory cannot be used, or the checkpoint is missing,
+            unfinished, or of other tables.
+        """
+        if len({table.name for table in tables}) < len(tables):
+            raise ReplayError(f"Two tables share a name: {', '.join(table.name for table in tables)}.")
         if port is not None:
-            _check_free(port)
-        self._checkpoints = tempfile.TemporaryDirectory(prefix="limbeck-replay-")
-        checkpointer = reverb.checkpointers.DefaultCheckpointer(self._checkpoints.name)
-        with _quiet():
-            self._server = reverb.Server(tables, port=port, checkpointer=checkpointer)
+            check_free(port)
+        if restore is not None:
+            replay_checkpoints.check_checkpoint(restore, tables)
+            restore = str(pathlib.Path(restore).absolute())
+        self._temporary = None
+        if checkpoints is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="limbeck-replay-")
+            checkpoints = self._temporary.name
+        self._checkpoints = replay_checkpoints.CheckpointDirectory(checkpoints, tables)
+        try:
+            # A root without a checkpoint in it, or Reverb would not look at the one to restore.
+            checkpointer = reverb.checkpointers.DefaultCheckpointer(
+                str(self._checkpoints.incoming), fallback_checkpoint_path=restore
+            )
+            with quiet():
+                self._server = reverb.Server(
+                    [_reverb_table(table) for table in tables], port=port, checkpointer=checkpointer
+                )
+        except (RuntimeError, ValueError) as error:
+            self._release()
+            raise ReplayError(f"The replay server did not start: {_reason(error)}.") from error
         self.port = self._server.port
         self.address = f"localhost:{self.port}"
+        _LOCAL.add(self.address)
         _log.warning(
             "The replay server on port %d listens on every network interface; keep others out with a "
             "firewall (docs/histories.md).",
@@ -100,7 +117,7 @@ class ReplayServer:
         """Stops the server; left running, with a line in the log, where a call inside it blocks that."""
 
         def work() -> None:
-            with _quiet():
+            with quiet():
                 self._server.stop()
 
         thread = threading.Thread(target=work, name="replay-stop", daemon=True)
@@ -108,7 +125,13 @@ class ReplayServer:
         thread.join(timeout_s)
         if thread.is_alive():
             _log.warning("The replay server on port %d did not stop within %g s.", self.port, timeout_s)
-        self._checkpoints.cleanup()
+        _LOCAL.discard(self.address)
+        self._release()
+
+    def _release(self) -> None:
+        self._checkpoints.close()
+        if self._temporary is not None:
+            self._temporary.cleanup()
 
     def __enter__(self) -> "ReplayServer":
         return self
@@ -118,98 +141,174 @@ class ReplayServer:
 
 
 class _Connection:
-    """What belongs to one connection, so that an abandoned call touches nothing of the next one."""
+    """What belongs to one connection, so that a call that was given up touches nothing of the next one."""
 
     def __init__(self, address: str):
         self.client = reverb.Client(address)
-        self.writer: Any = None
-        self.samplers: dict[str, Iterator[Any]] = {}
-        self.signatures: dict[str, Any] = {}  # of each table, a `tf.TensorSpec` by key
+        self.worker = Worker("replay-call")
+        self.writers: dict[str, ItemWriter] = {}
+        self.shapes: dict[str, Shapes] = {}
+
+    def close(self) -> None:
+        """After the calls under way, which may never end: nobody waits for it."""
+        self.worker.stop(lambda: [writer.close() for writer in self.writers.values()])
 
 
 class ReplayClient:
     """A connection to a replay server. One thread at a time.
 
-    Every call ends within its timeout; one that fails takes up to three seconds more to find out why.
+    Every call ends within its timeout; one that fails takes up to two seconds more to find out why.
+    After a server was restarted at the same address the same client goes on.
 
     Attributes:
       address: "host:port" of the server.
     """
 
-    def __init__(self, address: str):
+    def __init__(self, address: str, prefetch: bool | None = None):
+        """Connects at the first call.
+
+        Args:
+          address: "host:port" of the server.
+          prefetch: whether `sample` fetches ahead: a batch, and up to four more on their way, are then
+            taken from the table before they are asked for. They are older by that much, and of a queue
+            they are lost when this client is closed or killed. Without it exactly what is asked for is
+            taken, more slowly. By default, from every table but queues.
+        """
         self.address = address
+        self._prefetch = prefetch
         self._connection = _Connection(address)
+        self._fetchers: dict[tuple[str, int], BatchFetcher] = {}
 
     def info(self, timeout_s: float = 5.0) -> dict[str, Any]:
         """Reverb's `TableInfo` of every table, by name. Raises `ReplayError`."""
-        return self._call(lambda c: c.client.server_info(_seconds(timeout_s)), "ask", None, timeout_s)
+        return self._call(lambda c, _: c.client.server_info(_seconds(timeout_s)), "ask", None, timeout_s)
 
-    def insert(self, table: str, item: Mapping[str, np.ndarray], timeout_s: float = 30.0) -> None:
-        """Inserts one item and waits until the server has it.
+    def status(self, timeout_s: float = 5.0) -> dict[str, dict[str, Any]]:
+        """What each table holds and who waits, by name, as JSON values. Raises `ReplayError`."""
+        return {name: table_status(info) for name, info in sorted(self.info(timeout_s).items())}
+
+    def insert(
+        self,
+        table: str,
+        items: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        priorities: float | Sequence[float] | np.ndarray = 1.0,
+        timeout_s: float = 30.0,
+    ) -> None:
+        """Inserts items, in order, and waits until the server has them all. Many at once are faster.
+
+        Args:
+          table: its name.
+          items: one, or several: name -> array, as in the table's signature.
+          priorities: of each, or one for all; finite and at least 0.
+          timeout_s: for all of them.
 
         Raises:
-          ReplayTimeout: the table stayed full or the server did not answer. The item may arrive later.
-          ReplayError: the item does not fit the table's signature, or the server refused it.
+          ReplayTimeout: inserts had to wait for samples, or the server did not answer. Items may have
+            arrived, or arrive later: whoever inserts them again may insert them twice.
+          ReplayError: an item does not fit the table's signature (then none was inserted), or the server
+            refused.
         """
+        rows = [items] if isinstance(items, Mapping) else list(items)
+        values = check_priorities(priorities, len(rows), f"insert into {table}")
 
-        def work(connection: _Connection) -> None:
-            if connection.writer is None:
-                connection.writer = connection.client.trajectory_writer(1)
-            writer = connection.writer
-            writer.append(dict(item))
-            writer.create_item(table, 1.0, {key: writer.history[key][-1] for key in item})
-            writer.flush(timeout_ms=max(1, round(timeout_s * 1000)))
+        def work(connection: _Connection, deadline: float) -> None:
+            shapes = _shapes(connection, table)
+            arrays = [fit_item(table, shapes, row, index) for index, row in enumerate(rows)]
+            if table not in connection.writers:
+                connection.writers[table] = ItemWriter(connection.client.trajectory_writer(1), table)
+            connection.writers[table].write(arrays, values, deadline)
 
         self._call(work, "insert into", table, timeout_s)
 
-    def sample(self, table: str, timeout_s: float = 30.0) -> dict[str, np.ndarray]:
-        """The next item of a table.
+    def sample(self, table: str, batch: int = 1, timeout_s: float = 30.0) -> Sample:
+        """The next items of a table.
+
+        Args:
+          table: its name.
+          batch: how many. Stay with one number a table: each has a stream of its own.
+          timeout_s: for all of them. What came of a batch too late is kept for the next call.
 
         Raises:
-          ReplayTimeout: the limiter let no sample through, or the server did not answer.
+          ReplayTimeout: samples had to wait for inserts, or the server did not answer.
           ReplayError: no such table, or the server refused.
         """
+        deadline = time.monotonic() + timeout_s
+        fetcher = self._fetchers.get((table, batch))
+        if fetcher is None:
+            fetcher = self._fetchers[table, batch] = self._open_fetcher(table, batch, timeout_s)
+        try:
+            return fetcher.get(deadline - time.monotonic())
+        except Late as error:
+            why = self.describe(table)
+            if fetcher.silent and why != _NO_ANSWER:
+                # The network has lost its stream. While the server itself is gone it waits for it, and goes on.
+                self._drop_fetcher(table, batch)
+            raise ReplayTimeout(
+                f"Could not sample {batch} items from {table} at the replay server at {self.address} within "
+                f"{timeout_s:g} s: {why}."
+            ) from error
+        except Exception as error:
+            self._drop_fetcher(table, batch)
+            raise ReplayError(
+                f"Could not sample from {table} at the replay server at {self.address}: {_reason(error)}."
+            ) from error
 
-        def work(connection: _Connection) -> dict[str, np.ndarray]:
-            if table not in connection.samplers:
-                connection.samplers[table] = self._sampler(connection, table, timeout_s)
-            try:
-                item = next(connection.samplers[table])
-            except StopIteration:  # The limiter's timeout ends the iterator.
-                del connection.samplers[table]
-                raise _Late from None
-            return {key: value.numpy() for key, value in item.data.items()}
+    def update_priorities(
+        self,
+        table: str,
+        keys: Sequence[int] | np.ndarray,
+        priorities: float | Sequence[float] | np.ndarray,
+        timeout_s: float = 10.0,
+    ) -> None:
+        """Gives items new priorities. Items that are gone are passed over; of a repeated key the last counts.
 
-        return self._call(work, "sample from", table, timeout_s)
+        Args:
+          table: its name.
+          keys: `[B]`, of a `Sample`.
+          priorities: `[B]`, or one for all; finite and at least 0.
+          timeout_s: for all of them.
 
-    def describe(self, table: str, timeout_s: float = 2.0) -> str:
+        Raises:
+          ReplayTimeout: the server did not answer.
+          ReplayError: bad priorities, no such table, or the server refused.
+        """
+        names = np.asarray(keys, np.uint64).reshape(-1).tolist()
+        updates = dict(zip(names, check_priorities(priorities, len(names), f"update {table}"), strict=True))
+        self._call(lambda c, _: c.client.mutate_priorities(table, updates), "update", table, timeout_s)
+
+    def checkpoint(self, timeout_s: float = 120.0) -> str:
+        """Writes what all tables hold to the server's directory. All other calls wait meanwhile.
+
+        Returns:
+          The path of the checkpoint, for `ReplayServer(restore=…)`. It stays until somebody deletes it
+          (`prune_checkpoints`).
+
+        Raises:
+          ReplayTimeout: it was not written in time. It may still be.
+          ReplayError: the disk refused, or this machine does not see the server's directory.
+        """
+        return self._call(
+            lambda c, _: replay_checkpoints.publish(c.client.checkpoint()),
+            "write a checkpoint of",
+            None,
+            timeout_s,
+        )
+
+    def describe(self, table: str, timeout_s: float = 1.5) -> str:
         """A table's size and its limiter's counts in words, or that the server does not answer."""
         try:
-            tables = self.info(timeout_s)
+            tables = self.status(timeout_s)
         except ReplayError:
-            return "the server does not answer"
+            return _NO_ANSWER
         if table not in tables:
-            return f"the server has no such table, only {', '.join(sorted(tables))}"
-        info = tables[table]
-        inserted = info.rate_limiter_info.insert_stats.completed
-        sampled = info.rate_limiter_info.sample_stats.completed
-        if info.current_size >= info.max_size:
-            starving = "inserts wait for samples: whoever samples is slow or gone"
-        elif info.current_size < info.rate_limiter_info.min_size_to_sample:
-            starving = "samples wait for inserts: whoever inserts is slow or gone"
-        else:
-            starving = "neither side waits for the other: the network or a machine is slow"
-        return (
-            f"the table holds {info.current_size} of at most {info.max_size} items after {inserted} inserts "
-            f"and {sampled} samples; {starving}"
-        )
+            return f"the server has no such table, only {', '.join(tables)}"
+        return describe_status(tables[table])
 
     def close(self) -> None:
         """Drops the connection, without waiting for anything under way."""
-        writer = self._connection.writer
-        if writer is not None:  # Closing may wait for a dead server.
-            threading.Thread(target=writer.close, name="replay-close", daemon=True).start()
-        self._connection = _Connection(self.address)
+        for key in list(self._fetchers):
+            self._drop_fetcher(*key)
+        self._reconnect()
 
     def __enter__(self) -> "ReplayClient":
         return self
@@ -217,106 +316,124 @@ class ReplayClient:
     def __exit__(self, *_: Any) -> None:
         self.close()
 
-    def _sampler(self, connection: _Connection, table: str, timeout_s: float) -> Iterator[Any]:
-        if table not in connection.signatures:
+    def _reconnect(self) -> None:
+        self._connection.close()
+        self._connection = _Connection(self.address)
+
+    def _drop_fetcher(self, table: str, batch: int) -> None:
+        fetcher = self._fetchers.pop((table, batch), None)
+        if fetcher is not None:
+            fetcher.close()
+
+    def _open_fetcher(self, table: str, batch: int, timeout_s: float) -> BatchFetcher:
+        if batch < 1:
+            raise ReplayError(f"A batch has at least 1 item; got {batch}.")
+
+        def look(connection: _Connection, _: float) -> bool:
             info = connection.client.server_info(_seconds(timeout_s))
-            if table not in info:
-                raise ReplayError(f"There is no table {table} at {self.address}, only {', '.join(info)}.")
-            connection.signatures[table] = info[table].signature
-        specs = connection.signatures[table]
-        dataset = reverb.TrajectoryDataset(
-            self.address,
-            table,
-            dtypes={key: spec.dtype for key, spec in specs.items()},
-            shapes={key: spec.shape for key, spec in specs.items()},
-            max_in_flight_samples_per_worker=1,
-            num_workers_per_iterator=1,  # A queue keeps its order only with one.
-            rate_limiter_timeout_ms=max(1, round(timeout_s * 1000)),
-        )
-        with _quiet():
-            return iter(dataset)
+            connection.shapes.pop(table, None)  # The server may be another one by now.
+            _shapes(connection, table, info)
+            return is_queue(info[table])
+
+        ordered = self._call(look, "sample from", table, timeout_s)
+        shapes = self._connection.shapes[table]
+        ahead = self._prefetch if self._prefetch is not None else not ordered
+        # A queue keeps its order only with one worker; two are faster elsewhere.
+        workers = 1 if ordered or batch == 1 or not ahead else 2
+
+        def open_stream(items: int | None) -> Iterator[Sample]:
+            return _open_stream(self.address, table, shapes, batch, workers, items)
+
+        return BatchFetcher(open_stream, batch, ahead)
 
     def _call(
-        self, work: Callable[[_Connection], Any], verb: str, table: str | None, timeout_s: float
+        self, work: Callable[[_Connection, float], Any], verb: str, table: str | None, timeout_s: float
     ) -> Any:
-        """`work` within `timeout_s`; once more where the server was restarted under the client."""
+        """`work(connection, deadline)`; once more where the server was restarted under the client."""
+        deadline = time.monotonic() + timeout_s
         what = f"{verb} {table} at" if table else verb
         for attempt in (1, 2):
             connection = self._connection
             try:
-                # Half a second for Reverb's own timeouts, which leave the connection usable.
-                return _within(lambda c=connection: work(c), timeout_s + 0.5)
+                return connection.worker.run(
+                    lambda c=connection: work(c, deadline), deadline + _GRACE_S - time.monotonic()
+                )
             except ReplayError:
                 raise
-            except (_Late, reverb.DeadlineExceededError) as error:
-                self.close()
+            except (Late, reverb.DeadlineExceededError) as error:
+                self._reconnect()
                 why = f": {self.describe(table)}" if table else ""
                 raise ReplayTimeout(
                     f"Could not {what} the replay server at {self.address} within {timeout_s:g} s{why}."
                 ) from error
             except Exception as error:
-                self.close()
-                if attempt == 1 and "Socket closed" in str(error):
+                self._reconnect()
+                if attempt == 1 and any(text in str(error) for text in ("Socket closed", "Transport closed")):
                     continue
-                reason = " ".join(str(error).split())[:300].rstrip(".")
                 raise ReplayError(
-                    f"Could not {what} the replay server at {self.address}: {reason}."
+                    f"Could not {what} the replay server at {self.address}: {_reason(error)}."
                 ) from error
         raise AssertionError("unreachable")
 
 
-class _Late(Exception):
-    """A call did not end in time."""
+def _reverb_table(table: Table) -> reverb.Table:
+    selectors, limiter = reverb.selectors, table.limiter
+    sampler = {
+        "uniform": selectors.Uniform,
+        "prioritised": lambda: selectors.Prioritized(table.priority_exponent),
+        "queue": selectors.Fifo,
+    }[table.kind]()
+    return reverb.Table(
+        table.name,
+        sampler=sampler,
+        remover=selectors.Fifo(),
+        max_size=table.max_size,
+        max_times_sampled=table.max_times_sampled,
+        rate_limiter=reverb.rate_limiters.RateLimiter(
+            limiter.samples_per_insert, limiter.min_size, limiter.min_diff, limiter.max_diff
+        ),
+        signature={
+            key: tf.TensorSpec(shape, tf.as_dtype(dtype)) for key, (shape, dtype) in table.signature.items()
+        },
+    )
 
 
-def _within(work: Callable[[], Any], timeout_s: float) -> Any:
-    """`work()` on a thread that is abandoned after `timeout_s`. Raises `_Late` then."""
-    answers: queue_lib.SimpleQueue = queue_lib.SimpleQueue()
-
-    def run() -> None:
-        try:
-            answers.put((work(), None))
-        except BaseException as error:
-            answers.put((None, error))
-
-    threading.Thread(target=run, name="replay-call", daemon=True).start()
-    try:
-        value, error = answers.get(timeout=timeout_s)
-    except queue_lib.Empty:
-        raise _Late from None
-    if error is not None:
-        raise error
-    return value
+def _shapes(connection: _Connection, table: str, info: Mapping[str, Any] | None = None) -> Shapes:
+    """The table's signature, asked for once a connection. Raises `ReplayError`."""
+    if table not in connection.shapes:
+        info = connection.client.server_info(5) if info is None else info
+        connection.shapes[table] = table_shapes(info, table, connection.client.server_address)
+    return connection.shapes[table]
 
 
-def _check_free(port: int) -> None:
-    """gRPC lets two servers share a port, and clients would reach either."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # Old connections do not matter.
-        try:
-            probe.bind(("", port))
-        except OSError as error:
-            raise ReplayError(f"Cannot listen on port {port}: {error.strerror}.") from error
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Drops the lines that Reverb's C++ writes to stderr without asking; all others are passed on."""
-    sys.stderr.flush()
-    with _STDERR, tempfile.TemporaryFile() as caught:
-        kept = os.dup(2)
-        os.dup2(caught.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-            caught.seek(0)
-            for line in caught:
-                if not line.startswith(b"[reverb/cc/"):
-                    os.write(2, line)
+def _open_stream(
+    address: str, table: str, shapes: Shapes, batch: int, workers: int, items: int | None
+) -> Iterator[Sample]:
+    """Samples of up to `batch` items, `items` in all, until the limiter lets none through for `POLL_S`."""
+    dataset = reverb.TrajectoryDataset(
+        address,
+        table,
+        dtypes={name: tf.as_dtype(dtype) for name, (_, dtype) in shapes.items()},
+        shapes={name: tf.TensorShape(shape) for name, (shape, _) in shapes.items()},
+        max_in_flight_samples_per_worker=max(1, batch // workers),
+        num_workers_per_iterator=workers,
+        rate_limiter_timeout_ms=round(POLL_S * 1000),
+        max_samples=-1 if items is None else items,
+    ).batch(batch if items is None else items)
+    options = tf.data.Options()
+    options.autotune.enabled = False  # Optimising the graph takes longer than a short stream.
+    options.experimental_optimization.apply_default_optimizations = False
+    with quiet() if address in _LOCAL else contextlib.nullcontext():
+        stream = dataset.with_options(options).as_numpy_iterator()
+    for info, data in stream:
+        yield Sample(data, info.key, info.probability, int(info.table_size[-1]))
 
 
 def _seconds(timeout_s: float) -> int:
     """Whole seconds, as `server_info` takes them."""
     return max(1, round(timeout_s))
+
+
+def _reason(error: Exception) -> str:
+    """One line of an error of Reverb's."""
+    return " ".join(str(error).split())[:300].rstrip(".")

@@ -14,6 +14,7 @@ import numpy as np
 from ._blocks import check_block
 from ._manifest import HistoryError, Manifest
 from .histories import HistoryWriter
+from .tables import Table
 
 
 _log = logging.getLogger(__name__)
@@ -273,11 +274,13 @@ class ReverbTransport:
 
     def _run_sink(self) -> None:
         """Samples blocks and writes them, until `close` or a store that refuses."""
-        client = self._replay.ReplayClient(self.address)
+        # Fetching ahead may lose blocks of the queue; they are sent again.
+        client = self._replay.ReplayClient(self.address, prefetch=True)
         try:
             while not self._stopping:
                 try:
-                    self._write(client.sample(_TABLE, self._poll_s))
+                    data = client.sample(_TABLE, 1, self._poll_s).data
+                    self._write({name: array[0] for name, array in data.items()})
                 except self._replay.ReplayTimeout:
                     continue
                 except self._replay.ReplayError as error:
@@ -322,11 +325,9 @@ def histories_signature(manifest: Manifest) -> dict[str, tuple[tuple[int, ...], 
     return result
 
 
-def histories_table(manifest: Manifest, max_size: int = 16) -> Any:
-    """The Reverb table that a server needs to take the blocks of such a store. Needs Reverb."""
-    from . import replay
-
-    return replay.queue_table(_TABLE, histories_signature(manifest), max_size)
+def histories_table(manifest: Manifest, max_size: int = 16) -> Table:
+    """The table that a replay server needs to take the blocks of such a store."""
+    return Table(_TABLE, "queue", histories_signature(manifest), max_size)
 
 
 def manifest_fingerprint(manifest: Manifest) -> int:
