@@ -161,6 +161,26 @@ def test_rule_sets_are_unique_and_built_as_their_kind_says(kind, depths, spare_r
     assert found == depths and most_spare == spare_rules
 
 
+def test_what_is_drawn_again_in_another_order_is_left_out(monkeypatch):
+    draw, drawn = xland_rules._Draw.rule_set, []
+
+    def each_twice(self):
+        drawn.append(draw(self))
+        again = drawn[-2] if len(drawn) % 2 == 0 else drawn[-1]
+        return again._replace(rules=again.rules[::-1], init_tiles=again.init_tiles[::-1])
+
+    monkeypatch.setattr(xland_rules._Draw, "rule_set", each_twice)
+    rule_sets = xland_rules.generate("small", 10, seed=0)
+    assert len({facts(one(rule_sets, i)) for i in range(10)}) == 10 and len(drawn) == 19
+
+
+def test_a_rule_set_that_cannot_be_solved_is_never_given_away(monkeypatch):
+    hopeless = hand_made(hold(STAR), [], [BALL])
+    monkeypatch.setattr(xland_rules._Draw, "rule_set", lambda self: hopeless)
+    with pytest.raises(RuntimeError, match="cannot be solved"):
+        xland_rules.generate("trivial", 1, seed=0)
+
+
 def test_bad_requests_are_refused():
     with pytest.raises(ValueError, match="no kind of rule sets 'easy'; known: trivial, small, medium"):
         xland_rules.generate("easy", 1, 0)
@@ -192,6 +212,7 @@ UNSOLVABLE = {
     "the only one is used up": hand_made(
         beside(STAR, PYRAMID), [(hold(BALL), STAR), (beside(BALL, SQUARE), PYRAMID)], [BALL, SQUARE]
     ),
+    "a rule makes one object": hand_made(beside(STAR, STAR), [(hold(BALL), STAR)], [BALL]),
     "picking it up changes it": hand_made(hold(BALL), [(hold(BALL), STAR)], [BALL]),
     "the same rule hides the goal": hand_made(beside(BALL, KEY), [(beside(KEY, BALL), STAR)], [BALL, KEY]),
     "written the other way": hand_made(
