@@ -1,6 +1,8 @@
 """What a history store says about itself: its manifest, and JSON files that are whole or absent."""
 
 import dataclasses
+import functools
+import hashlib
 import json
 import os
 import pathlib
@@ -133,6 +135,12 @@ class Manifest:
             histories=histories,
             **kwargs,
         )
+
+    @functools.cached_property
+    def fingerprint(self) -> int:
+        """63 bits of a hash of all but the cuts."""
+        text = json.dumps(self.with_cuts(()).to_json(), sort_keys=True)
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
     @property
     def num_groups(self) -> int:

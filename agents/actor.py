@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import dm_env
 import jax
@@ -95,7 +95,7 @@ class TrajectoryCutter:
           Nothing until a trajectory is whole; then one a stream, `[T, …]` each, arrays of their own.
         """
         row = Trajectory(
-            rows.timestep.observation, rows.action, rows.led_to.reward, rows.led_to.discount,
+            rows.timestep.observation, cast(jax.Array, rows.action), rows.led_to.reward, rows.led_to.discount,
             rows.led_to.step_type, rows.next_observation, rows.extras,
         )  # fmt: skip
         if self._buffers is None:

@@ -177,6 +177,30 @@ class HistoryWriter:
             write_json(self.path / _MANIFEST, manifest.to_json())
             self.manifest = manifest
 
+    def restart(self, group: int) -> int:
+        """The streams of a group go on at its watermark with a new episode each: what followed is lost for ever.
+
+        Records a cut for each of its histories, unless nothing of them was whole or they are whole to their
+        end, and forgets blocks of the group that are durable above the watermark: they are of the lost steps.
+
+        Returns:
+          The watermark: where the streams go on.
+
+        Raises:
+          HistoryError: there is no such group.
+        """
+        rows, _ = self._place(group, 0)
+        with self._mutex:
+            time = int(self._watermarks[rows.start])
+            if 0 < time < self.manifest.length:
+                cuts = ((history, time) for history in rows)
+                manifest = self.manifest.with_cuts((*self.manifest.cuts, *cuts))
+                write_json(self.path / _MANIFEST, manifest.to_json())
+                self.manifest = manifest
+            whole = self.manifest.times
+            self._done -= {(g, c) for g, c in self._done if g == group and whole(c).stop > time}
+        return time
+
     def close(self) -> None:
         """Lets another process write."""
         self._lock_file.close()

@@ -35,8 +35,8 @@ def trajectory_spec(agent: Agent, observation_spec: Any, unroll: int) -> Traject
         observation_spec,
         is_leaf=lambda node: isinstance(node, specs.Array),
     )
-    scalar = jax.ShapeDtypeStruct((), jnp.float32)
-    kind = jax.ShapeDtypeStruct((), jnp.int32)
+    scalar: Any = jax.ShapeDtypeStruct((), jnp.float32)
+    kind: Any = jax.ShapeDtypeStruct((), jnp.int32)
     key = jax.eval_shape(jax.random.key, 0)
     params = jax.eval_shape(lambda k: agent.init(k).params, key)
     memory = jax.eval_shape(agent.initial_memory)

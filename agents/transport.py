@@ -1,13 +1,11 @@
 """How blocks of histories come to the store: through a replay server, or in process."""
 
 import contextlib
-import hashlib
-import json
 import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -18,7 +16,8 @@ from .tables import Table
 
 
 _log = logging.getLogger(__name__)
-_TABLE = "histories"
+# The name of the table that blocks go through.
+HISTORIES_TABLE = "histories"
 _WAKE = -1  # The group of an item that only wakes the sink.
 
 
@@ -115,7 +114,6 @@ class ReverbTransport:
 
         self._replay, self._writer = replay, writer
         self._in_flight, self._deadline_s, self._resend_after_s = in_flight, deadline_s, resend_after_s
-        self._fingerprint = manifest_fingerprint(writer.manifest)
         self._kept: dict[tuple[int, int], dict[str, np.ndarray]] = {}
         self._sent: set[tuple[int, int]] = set()
         self._failure: HistoryError | None = None
@@ -164,7 +162,9 @@ class ReverbTransport:
             # One for the sink, one for the sampler below it, which waits for the next item already.
             with contextlib.suppress(self._replay.ReplayError):
                 for _ in range(2):
-                    self._client.insert(_TABLE, self._item(_WAKE, _WAKE, {}), timeout_s=2.0)
+                    self._client.insert(
+                        HISTORIES_TABLE, block_item(self._writer.manifest, _WAKE, _WAKE, {}), timeout_s=2.0
+                    )
         self._sink.join(self._poll_s + 5.0)
         self._client.close()
         self._stop_server()
@@ -178,45 +178,31 @@ class ReverbTransport:
     def _check_table(self) -> None:
         tables = self._client.info()
         expected = histories_signature(self._writer.manifest)
-        if _TABLE not in tables:
+        if HISTORIES_TABLE not in tables:
             raise HistoryError(
-                f"The replay server at {self.address} has no table {_TABLE}, only {', '.join(tables)}."
+                f"The replay server at {self.address} has no table {HISTORIES_TABLE}, only {', '.join(tables)}."
             )
-        found = tables[_TABLE].signature or {}
+        found = tables[HISTORIES_TABLE].signature or {}
         theirs = {key: (tuple(spec.shape), spec.dtype.name) for key, spec in found.items()}
         ours = {key: (tuple(shape), np.dtype(dtype).name) for key, (shape, dtype) in expected.items()}
         if theirs != ours:
             raise HistoryError(
-                f"The table {_TABLE} at {self.address} is for other blocks: {theirs} there, {ours} here."
+                f"The table {HISTORIES_TABLE} at {self.address} is for other blocks: {theirs} there, {ours} here."
             )
 
     def _stop_server(self) -> None:
         if self._server is not None:
             self._server.stop()
 
-    def _item(self, group: int, chunk: int, fields: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """A block as an item of the table, padded to a whole one."""
-        places = {"store": self._fingerprint, "group": group, "chunk": chunk}
-        item = {}
-        for key, (shape, dtype) in histories_signature(self._writer.manifest).items():
-            if key in places:
-                item[key] = np.asarray(places[key], dtype)
-            elif key in fields and fields[key].shape == tuple(shape):
-                item[key] = fields[key]
-            else:
-                item[key] = np.zeros(shape, dtype)
-                if key in fields:
-                    part = fields[key]
-                    item[key][: part.shape[0], : part.shape[1]] = part
-        return item
-
     def _insert(self, group: int, chunk: int, fields: Mapping[str, np.ndarray], deadline: float) -> None:
-        item = self._item(group, chunk, fields)
+        item = block_item(self._writer.manifest, group, chunk, fields)
         while True:
             self._raise_failure()
             try:
                 left = deadline - time.monotonic()
-                self._client.insert(_TABLE, item, timeout_s=max(0.1, min(left, self._resend_after_s)))
+                self._client.insert(
+                    HISTORIES_TABLE, item, timeout_s=max(0.1, min(left, self._resend_after_s))
+                )
                 return
             except self._replay.ReplayError as error:
                 self._raise_failure()
@@ -238,7 +224,7 @@ class ReverbTransport:
                 idle = now - max(resent, self._last_arrival) > self._resend_after_s
                 lost = dict(self._kept) if idle else {}
             if now > deadline():
-                raise self._late(self._client.describe(_TABLE))
+                raise self._late(self._client.describe(HISTORIES_TABLE))
             if lost and self._queue_is_empty():
                 _log.warning("The replay server lost %d blocks; sending them again.", len(lost))
                 for (group, chunk), fields in lost.items():
@@ -248,7 +234,7 @@ class ReverbTransport:
 
     def _queue_is_empty(self) -> bool:
         try:
-            return self._client.info(2.0)[_TABLE].current_size == 0
+            return self._client.info(2.0)[HISTORIES_TABLE].current_size == 0
         except (self._replay.ReplayError, KeyError):
             return False
 
@@ -279,7 +265,7 @@ class ReverbTransport:
         try:
             while not self._stopping:
                 try:
-                    data = client.sample(_TABLE, 1, self._poll_s).data
+                    data = client.sample(HISTORIES_TABLE, 1, self._poll_s).data
                     self._write({name: array[0] for name, array in data.items()})
                 except self._replay.ReplayTimeout:
                     continue
@@ -297,28 +283,72 @@ class ReverbTransport:
             client.close()
 
     def _write(self, item: dict[str, np.ndarray]) -> None:
-        store, group, chunk = (int(item.pop(key)) for key in ("store", "group", "chunk"))
-        if group == _WAKE:
+        if item["group"] == _WAKE:
             return
-        if store != self._fingerprint:
+        block = item_block(self._writer.manifest, item)
+        if block is None:
             _log.warning("A block of another store was in the queue of %s; it is thrown away.", self.address)
             return
-        manifest = self._writer.manifest
-        rows, steps = len(manifest.rows(group)), len(manifest.times(chunk))
-        fields = {name: array[:rows, :steps] for name, array in item.items()}
-        self._writer.write(group, chunk, fields)
+        self._writer.write(block.group, block.chunk, block.fields)
         with self._changed:
-            self._kept.pop((group, chunk), None)
+            self._kept.pop((block.group, block.chunk), None)
             self._last_arrival = time.monotonic()
             self._changed.notify_all()
 
 
+def block_item(
+    manifest: Manifest, group: int, chunk: int, fields: Mapping[str, np.ndarray], epoch: int = 0
+) -> dict[str, np.ndarray]:
+    """A block as an item of the table of `histories_table`, padded to a whole one.
+
+    Args:
+      manifest: of the store.
+      group: index along the history axis.
+      chunk: index along the time axis.
+      fields: flat ones, as `check_block` returns them.
+      epoch: which start of the group's streams the block is of.
+    """
+    places = {"store": manifest.fingerprint, "group": group, "chunk": chunk, "epoch": epoch}
+    item = {}
+    for key, (shape, dtype) in histories_signature(manifest).items():
+        if key in places:
+            item[key] = np.asarray(places[key], dtype)
+        elif key in fields and fields[key].shape == tuple(shape):
+            item[key] = fields[key]
+        else:
+            item[key] = np.zeros(shape, dtype)
+            if key in fields:
+                part = fields[key]
+                item[key][: part.shape[0], : part.shape[1]] = part
+    return item
+
+
+class Block(NamedTuple):
+    """An item that was taken apart: where its block belongs, which start it is of, and its flat fields."""
+
+    group: int
+    chunk: int
+    epoch: int
+    fields: dict[str, np.ndarray]
+
+
+def item_block(manifest: Manifest, item: Mapping[str, np.ndarray]) -> Block | None:
+    """The inverse of `block_item`; None for an item that is of another store."""
+    item = dict(item)
+    store, group, chunk, epoch = (int(item.pop(key)) for key in ("store", "group", "chunk", "epoch"))
+    if store != manifest.fingerprint or group < 0:
+        return None
+    rows, steps = len(manifest.rows(group)), len(manifest.times(chunk))
+    return Block(group, chunk, epoch, {name: array[:rows, :steps] for name, array in item.items()})
+
+
 def histories_signature(manifest: Manifest) -> dict[str, tuple[tuple[int, ...], str]]:
-    """name -> (shape, dtype) of the arrays of an item: whole blocks, their place and their store."""
+    """name -> (shape, dtype) of the arrays of an item: whole blocks, their place, store and epoch."""
     result: dict[str, tuple[tuple[int, ...], str]] = {
         "store": ((), "int64"),
         "group": ((), "int32"),
         "chunk": ((), "int32"),
+        "epoch": ((), "int32"),
     }
     for name, spec in manifest.fields().items():
         result[name] = ((*manifest.block_shape, *spec["shape"]), spec["dtype"])
@@ -327,13 +357,7 @@ def histories_signature(manifest: Manifest) -> dict[str, tuple[tuple[int, ...], 
 
 def histories_table(manifest: Manifest, max_size: int = 16) -> Table:
     """The table that a replay server needs to take the blocks of such a store."""
-    return Table(_TABLE, "queue", histories_signature(manifest), max_size)
-
-
-def manifest_fingerprint(manifest: Manifest) -> int:
-    """63 bits of a hash of the manifest without its cuts."""
-    text = json.dumps(manifest.with_cuts(()).to_json(), sort_keys=True)
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+    return Table(HISTORIES_TABLE, "queue", histories_signature(manifest), max_size)
 
 
 def raise_if_behind(writer: HistoryWriter, sent: set[tuple[int, int]]) -> None:

@@ -1,7 +1,7 @@
 """The settings of an actor/learner job."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, Literal, TypeVar
 
 from ..agents import ALGORITHMS, Algorithm, ReplayPlan
@@ -109,7 +109,8 @@ def find_algorithm(name: str) -> Algorithm:
       ValueError: there is none of that name, it is no `Algorithm`, or it learns only compiled.
     """
     if ":" in name:
-        algorithm = resolve(name)()
+        factory: Callable[[], Any] = resolve(name)  # pyright: ignore[reportAssignmentType]  # Not a node's function.
+        algorithm = factory()
         if not isinstance(algorithm, Algorithm):
             raise ValueError(
                 f"{name} returned a {type(algorithm).__name__}; expected a limbeck.agents.Algorithm."

@@ -88,7 +88,7 @@ def job_program(config: JobConfig, name: str) -> Program:
         Node("learner", "learner", f"{_NODES}.learner:run", beside="replay", memory_gb=2.0),
     ]
     if config.history_steps:
-        nodes.append(Node("sink", "history sink", f"{_NODES}.sink:run", cpus=0.5, beside="replay"))
+        nodes.append(Node("sink", "sink", f"{_NODES}.sink:run", cpus=0.5, beside="replay"))
     nodes.append(Node("evaluator", "evaluator", f"{_NODES}.evaluator:run", cpus=0.5, beside="learner"))
     nodes += [
         Node(f"actor_{i}", "actor", f"{_NODES}.actor:run", {"actor": i}, memory_gb=1.0)
@@ -110,8 +110,8 @@ def replay_directory(run_directory: pathlib.Path) -> pathlib.Path:
 def published(run_directory: pathlib.Path) -> dict[str, Any] | None:
     """The settings beside the newest checkpoint: what was published together with it; None before the first.
 
-    Keys: `replay` (the replay checkpoint's folder, relative to the run directory), `updates`, `finished` and
-    `episodes`.
+    Keys: `replay` (the replay checkpoint's folder, relative to the run directory), `updates`, `finished`,
+    `episodes`, and `watermarks` (how far each learning history was whole, or None where none are kept).
     """
     directory = checkpoint_directory(run_directory)
     return checkpoints.settings(directory) if checkpoints.steps(directory) else None

@@ -31,17 +31,14 @@ class ReplayLink:
 
         Args:
           work: makes one call with a deadline of its own.
-          within_s: give up after so long, and do not mind that the node is to stop; without it try until it is.
+          within_s: give up after so long, with one call at least, and do not mind that the node is to stop;
+            without it try until it is.
 
         Returns:
           What `work` returned, or None where it was given up.
         """
         deadline = None if within_s is None else time.monotonic() + within_s
-
-        def over() -> bool:
-            return self._context.stopping.is_set() if deadline is None else time.monotonic() > deadline
-
-        while not over():
+        while deadline is not None or not self._context.stopping.is_set():
             try:
                 if self._client is None:
                     self._client = self._replay.ReplayClient(self._context.find("replay", ADDRESS, 5.0))
@@ -50,12 +47,14 @@ class ReplayLink:
                 _log.info("no replay server yet: %s", error)
                 time.sleep(0.2)
             except self._replay.ReplayTimeout as error:
-                _log.info("%s", error)
+                _log.debug("%s", error)
                 self._renew()
             except self._replay.ReplayError as error:
                 _log.warning("%s", error)
                 self._renew()
                 time.sleep(0.5)
+            if deadline is not None and time.monotonic() > deadline:
+                break
         return None
 
     def close(self) -> None:

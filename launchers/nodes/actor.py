@@ -1,17 +1,28 @@
 """An actor node: steps environments with the newest variables and writes trajectories to replay."""
 
+import logging
 import time
+from collections.abc import Mapping
+from typing import Any
 
-from ...agents import Actor, TrajectoryCutter, to_item
-from ..job_config import job_from_settings
+import numpy as np
+
+from ...agents import HISTORIES_TABLE, Actor, HistoryRecorder, Rows, TrajectoryCutter, block_item, to_item
+from ..job_config import JobConfig, job_from_settings
+from ..job_histories import history_manifest
 from ..jobs import TABLE, make_environment, parts
 from ..program import Context
+from ..rpc import CallTimeout, NodeGone
 from ._replay_link import ReplayLink
 from ._variables import LearnerLink
 
 
+_log = logging.getLogger(__name__)
+
 _INSERT_S = 10.0
-_REPORT_EVERY_S = 1.0
+_TELL_EVERY_S = 1.0
+# Blocks that a store has not acknowledged; with more the actor waits.
+_MOST_WAITING = 8
 
 
 def run(context: Context) -> None:
@@ -27,12 +38,16 @@ def run(context: Context) -> None:
     seed = (config.seed * 1000 + number) * 1000 + context.incarnation
     actor = Actor(made.agent, environments, seed % 2**31)
     cutter = TrajectoryCutter(config.replay.unroll, config.replay.period)
+    recording = _Recording(context, config, number) if config.history_steps else None
     steps, since = 0, time.monotonic()
-    alive = learner.wait()
+    alive = learner.wait() and (recording is None or recording.begin())
     while alive and not context.stopping.is_set():
         memory = actor.memory
-        cut = cutter.add(actor.step(learner.params), memory)
+        rows = actor.step(learner.params)
         steps += config.environments
+        if recording is not None:
+            recording.add(rows)
+        cut = cutter.add(rows, memory)
         if cut:
             items = [to_item(trajectory, learner.version) for trajectory in cut]
             alive = replay.call(
@@ -40,9 +55,13 @@ def run(context: Context) -> None:
             )
             learner.pull()
         seconds = time.monotonic() - since
-        if seconds > _REPORT_EVERY_S:
+        if seconds > _TELL_EVERY_S:
             _tell(context, actor, learner, steps / seconds)
+            if recording is not None:
+                recording.acknowledge()
             steps, since = 0, time.monotonic()
+    if recording is not None:
+        recording.finish()
     replay.close()
     for environment in environments:
         environment.close()
@@ -58,3 +77,62 @@ def _tell(context: Context, actor: Actor, learner: LearnerLink, rate: float) -> 
             lengths=[episode.length for episode in episodes],
             successes=[episode.success for episode in episodes],
         )
+
+
+class _Recording:
+    """The actor's side of the learning histories."""
+
+    def __init__(self, context: Context, config: JobConfig, group: int):
+        self._context, self._group = context, group
+        self._manifest = history_manifest(config)
+        self._link, self._sink = ReplayLink(context), None
+        self._epoch = 0
+        self._recorder: HistoryRecorder | None = None
+
+    def begin(self) -> bool:
+        """Asks the sink where the streams go on; False where the node is to stop first."""
+        while not self._context.stopping.is_set():
+            found = self._call("begin")
+            if found is not None:
+                self._epoch = found["epoch"]
+                self._recorder = HistoryRecorder(self._manifest, self._group, found["watermark"], self._send)
+                return True
+            self._context.stopping.wait(0.2)
+        return False
+
+    def add(self, rows: Rows) -> None:
+        """Adds a step; waits where the store is too far behind."""
+        assert self._recorder is not None
+        self._recorder.add(rows)
+        while self._recorder.waiting > _MOST_WAITING and not self._context.stopping.wait(0.2):
+            self.acknowledge()
+
+    def acknowledge(self) -> None:
+        """Learns from the sink what the store has."""
+        assert self._recorder is not None
+        if self._recorder.waiting:
+            watermark = self._call("watermark")
+            if watermark is not None:
+                self._recorder.acknowledge(watermark)
+
+    def finish(self, within_s: float = 5.0) -> None:
+        """Gives the store a while for what was sent. A block that is not whole is lost: a cut at the next start."""
+        deadline = time.monotonic() + within_s
+        while self._recorder is not None and self._recorder.waiting and time.monotonic() < deadline:
+            self.acknowledge()
+            time.sleep(0.1)
+        self._link.close()
+
+    def _send(self, chunk: int, fields: Mapping[str, np.ndarray]) -> None:
+        item = block_item(self._manifest, self._group, chunk, fields, self._epoch)
+        # What is not sent now is sent again when it is not acknowledged.
+        self._link.call(lambda client: client.insert(HISTORIES_TABLE, item, timeout_s=_INSERT_S), within_s=0)
+
+    def _call(self, method: str) -> Any:
+        try:
+            if self._sink is None:
+                self._sink = self._context.connect("sink", 5.0)
+            return self._sink.call(method, deadline_s=5.0, group=self._group)
+        except (NodeGone, CallTimeout) as error:
+            _log.info("the history sink is away: %s", error)
+            return None

@@ -2,8 +2,8 @@
 
 import collections
 import logging
+import pathlib
 import queue
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -12,9 +12,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from ...agents import Batch, Learner
+from ...agents import Batch, Learner, prune_checkpoints
 from ...encoders import MetricsLogger, checkpoints
 from ..job_config import JobConfig, job_from_settings
+from ..job_histories import history_watermarks
 from ..jobs import TABLE, checkpoint_directory, parts, published, replay_directory
 from ..program import Context
 from ._replay_link import ReplayLink
@@ -118,10 +119,11 @@ class _Job:
             _log.warning("no checkpoint: the replay server did not answer")
             return
         about = {
-            "replay": str(place.resolve().relative_to(root.resolve())),
+            "replay": str(pathlib.Path(place).relative_to(root)),
             "updates": self.learner.updates,
             "finished": finished,
             "episodes": self.episodes.count,
+            "watermarks": history_watermarks(root),
         }
         checkpoints.save(
             checkpoint_directory(root), self.learner.updates, self.learner.state, about, keep=self.config.keep
@@ -232,10 +234,8 @@ def _put(ready: queue.Queue, value: Any, ended: threading.Event) -> None:
             continue
 
 
-def _prune(root: Any) -> None:
+def _prune(root: pathlib.Path) -> None:
     """Removes the replay checkpoints that no kept checkpoint names."""
     directory = checkpoint_directory(root)
-    named = {root / checkpoints.settings(directory, step)["replay"] for step in checkpoints.steps(directory)}
-    for place in replay_directory(root).glob("start_*/*"):
-        if place not in named:
-            shutil.rmtree(place, ignore_errors=True)
+    named = [root / checkpoints.settings(directory, step)["replay"] for step in checkpoints.steps(directory)]
+    prune_checkpoints(replay_directory(root), named)

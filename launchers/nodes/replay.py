@@ -1,10 +1,9 @@
 """The replay node: a Reverb server, restored from what was published together with the newest checkpoint."""
 
 import logging
-from typing import Any
 
-from ..histories_of_job import history_tables
 from ..job_config import job_from_settings
+from ..job_histories import history_tables
 from ..jobs import TABLE, parts, published, replay_directory
 from ..program import Context
 
@@ -24,22 +23,12 @@ def run(context: Context) -> None:
     restore = None if about is None else context.run_directory / about["replay"]
     if restore is not None:
         _log.info("replay goes on from %s", restore)
-    # Reverb restores only into a root of its own: one for each start.
-    root = replay_directory(context.run_directory) / f"start_{context.incarnation:05d}"
+    root = replay_directory(context.run_directory)
     with (
         replay.ReplayServer(tables, checkpoints=root, restore=restore) as server,
         replay.ReplayClient(server.address) as client,
     ):
         context.advertise(ADDRESS, server.address)
         while not context.stopping.wait(1.0):
-            context.report(**_facts(client, config.replay.period))
-
-
-def _facts(client: Any, period: int) -> dict[str, Any]:
-    info = client.info()[TABLE]
-    limits = info.rate_limiter_info
-    return {
-        "fill": f"{info.current_size}/{info.max_size}",
-        "inserted": limits.insert_stats.completed * period,
-        "sampled": limits.sample_stats.completed,
-    }
+            status = client.status()[TABLE]
+            context.report(fill=f"{status['size']}/{status['max_size']}", waits=status["waits"])
