@@ -6,7 +6,6 @@ import sys
 import threading
 
 import pytest
-
 from limbeck.launchers import FaultPlan, Node, Outcome, Program, ProgramError, Supervision, run_on_ray
 
 
@@ -14,15 +13,6 @@ ray = pytest.importorskip("ray")
 
 FAST = Supervision(grace_s=15.0, first_pause_s=0.05, longest_pause_s=0.2, status_every_s=60.0)
 HERE = str(pathlib.Path(__file__).parent)
-
-pytestmark = pytest.mark.filterwarnings(
-    # Of Ray itself: sockets and files that it leaves to the garbage collector, and changes that it announces.
-    "ignore::ResourceWarning",
-    "ignore::FutureWarning",
-    "ignore::DeprecationWarning",
-    "ignore::pytest.PytestUnraisableExceptionWarning",
-)
-
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
