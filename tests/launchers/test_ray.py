@@ -14,6 +14,7 @@ ray = pytest.importorskip("ray")
 FAST = Supervision(grace_s=15.0, first_pause_s=0.05, longest_pause_s=0.2, status_every_s=60.0)
 HERE = str(pathlib.Path(__file__).parent)
 
+
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     """Two node processes; the resource of each says which one it is."""
