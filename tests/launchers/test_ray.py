@@ -15,6 +15,10 @@ FAST = Supervision(grace_s=15.0, first_pause_s=0.05, longest_pause_s=0.2, status
 HERE = str(pathlib.Path(__file__).parent)
 
 
+# Where another test has imported JAX: Ray starts its processes by a fork, and they become others at once.
+pytestmark = pytest.mark.filterwarnings(r"ignore:os\.fork\(\) was called:RuntimeWarning")
+
+
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     """Two node processes; the resource of each says which one it is."""
