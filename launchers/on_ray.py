@@ -7,6 +7,7 @@ import secrets
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -239,7 +240,10 @@ class RayBackEnd:
         if self._address is None:
             # Nodes share the cores of one machine, as they do on the local back end.
             cores = max(os.cpu_count() or 1, math.ceil(sum(node.cpus for node in self._program.nodes)))
-            self._ray.init(address="local", num_cpus=cores, include_dashboard=False, **quiet)
+            with warnings.catch_warnings():
+                # JAX warns where it is imported already; the forked processes become Ray's own at once.
+                warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
+                self._ray.init(address="local", num_cpus=cores, include_dashboard=False, **quiet)
             return
         try:
             self._ray.init(address=self._address, **quiet)

@@ -1,5 +1,6 @@
 """How a running program is doing: a live table on a terminal, plain lines elsewhere."""
 
+import contextlib
 import datetime
 import sys
 import time
@@ -71,7 +72,9 @@ class StatusTable:
             self._print(f"{_clock_time(self._clock() - self._begun)} {text}")
 
     def _print(self, line: str) -> None:
-        print(line, file=self._file, flush=True)
+        # The program does not end because nobody reads of it any more (`| head`).
+        with contextlib.suppress(BrokenPipeError):
+            print(line, file=self._file, flush=True)
 
 
 def table(title: str, states: Mapping[str, NodeState]) -> Any:

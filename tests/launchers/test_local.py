@@ -176,6 +176,13 @@ def test_nodes_stop_from_the_last_to_the_first_and_a_hanging_one_is_killed(tmp_p
         until(lambda pid=pid: not is_alive(pid), "the end of the hanging node and its child")
 
 
+def test_what_a_node_started_ends_with_it(tmp_path: pathlib.Path) -> None:
+    ended = run_local(Program("toy", [node("parent", "leaves_a_child")]), tmp_path, FAST)
+    assert ended.state == "finished"
+    pid = int(text(tmp_path / "parent.txt"))
+    until(lambda: not is_alive(pid), "the end of the child", 20.0)
+
+
 @pytest.fixture
 def launch(tmp_path: pathlib.Path, repository: pathlib.Path):
     """Starts a program in a supervisor of its own; its nodes' pids once they have reported."""

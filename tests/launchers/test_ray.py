@@ -14,13 +14,9 @@ ray = pytest.importorskip("ray")
 FAST = Supervision(grace_s=15.0, first_pause_s=0.05, longest_pause_s=0.2, status_every_s=60.0)
 HERE = str(pathlib.Path(__file__).parent)
 
-pytestmark = pytest.mark.filterwarnings(
-    # Of Ray itself: sockets and files that it leaves to the garbage collector, and changes that it announces.
-    "ignore::ResourceWarning",
-    "ignore::FutureWarning",
-    "ignore::DeprecationWarning",
-    "ignore::pytest.PytestUnraisableExceptionWarning",
-)
+
+# Where another test has imported JAX: Ray starts its processes by a fork, and they become others at once.
+pytestmark = pytest.mark.filterwarnings(r"ignore:os\.fork\(\) was called:RuntimeWarning")
 
 
 @pytest.fixture(scope="module")

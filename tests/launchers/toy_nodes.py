@@ -40,6 +40,13 @@ def hangs(context):
     time.sleep(600)
 
 
+def leaves_a_child(context):
+    """Returns while a process that it started runs on."""
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    note(context, str(child.pid))
+    child.returncode = 0  # No complaint of an unfinished child.
+
+
 def counts(context):
     """Serves a counter that begins at its incarnation times 1000."""
     count = 1000 * context.incarnation
