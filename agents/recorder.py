@@ -59,9 +59,10 @@ class HistoryRecorder:
             return
         row = _row(rows)
         times = self._manifest.times(self._chunk)
-        if self._block is None:
-            self._block = jax.tree.map(lambda x: np.empty((len(x), len(times), *x.shape[1:]), x.dtype), row)
-        block: dict[str, Any] = self._block
+        block = self._block
+        if block is None:
+            block = jax.tree.map(lambda x: np.empty((len(x), len(times), *x.shape[1:]), x.dtype), row)
+            self._block = block
         for whole, part in zip(jax.tree.leaves(block), jax.tree.leaves(row)):
             whole[:, self._filled] = part
         self._filled += 1

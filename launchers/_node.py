@@ -6,6 +6,7 @@ way, and this process and its children end at once.
 
 import contextlib
 import json
+import logging
 import os
 import pathlib
 import signal
@@ -15,9 +16,6 @@ from typing import Any
 
 from ._context import NodeContext, show_log
 from .program import resolve
-
-
-_LEAVE_S = 10.0  # A node that has returned may leave threads behind that never end.
 
 
 class FileBoard:
@@ -54,7 +52,7 @@ class FileBoard:
 
 
 def main() -> int:
-    """Runs the node to its end; the exit code is 0 when it returned."""
+    """Runs the node and ends the process, with exit code 0 where it returned."""
     lifeline = os.fdopen(os.dup(0), "rb", buffering=0)
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)  # The node's own code must not read the lifeline.
@@ -73,10 +71,11 @@ def main() -> int:
         resolve(description["entry"])(context)
     finally:
         context.close()
-    leaver = threading.Timer(_LEAVE_S, os._exit, args=(0,))
-    leaver.daemon = True
-    leaver.start()
-    return 0
+    # Not the interpreter's own end: a library's thread that still waits would hold it up, or abort it from C++.
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _die_with_supervisor(lifeline: Any) -> None:

@@ -50,6 +50,7 @@ class JobConfig(Generic[S]):
       publish_every: updates between two versions of the variables.
       checkpoint_every_s: seconds between two checkpoints, which are what a crash can throw a job back to.
       keep: checkpoints that are kept.
+      restarts: how often each node may be started again after a failure before the job fails.
       history_steps: steps of every actor's environments that are kept as learning histories; 0 keeps none.
       seed: of everything that is random in Limbeck's part; with several processes a job is not repeatable.
     """
@@ -68,6 +69,7 @@ class JobConfig(Generic[S]):
     publish_every: int = 1
     checkpoint_every_s: float = 30.0
     keep: int = 2
+    restarts: int = 20
     history_steps: int = 0
     seed: int = 0
 
@@ -79,6 +81,7 @@ class JobConfig(Generic[S]):
             "publish_every": (self.publish_every, 1),
             "checkpoint_every_s": (self.checkpoint_every_s, 1),
             "keep": (self.keep, 1),
+            "restarts": (self.restarts, 0),
             "history_steps": (self.history_steps, 0),
             "seed": (self.seed, 0),
             "evaluation.episodes": (self.evaluation.episodes, 1),

@@ -1,5 +1,6 @@
 """An actor/learner job as a program: which nodes it has, and the parts that they share."""
 
+import dataclasses
 import pathlib
 from typing import Any, NamedTuple
 
@@ -94,6 +95,7 @@ def job_program(config: JobConfig, name: str) -> Program:
         Node(f"actor_{i}", "actor", f"{_NODES}.actor:run", {"actor": i}, memory_gb=1.0)
         for i in range(config.actors)
     ]
+    nodes = [dataclasses.replace(node, restarts=config.restarts) for node in nodes]
     return Program(name, nodes, as_settings(config), until=("learner", "evaluator"))
 
 

@@ -1,6 +1,8 @@
 """An actor node: steps environments with the newest variables and writes trajectories to replay."""
 
 import logging
+import queue
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -30,7 +32,7 @@ def run(context: Context) -> None:
     config = job_from_settings(context.program_settings)
     number = context.settings["actor"]
     made = parts(config)
-    learner, replay = LearnerLink(context, made.agent), ReplayLink(context)
+    learner, writer = LearnerLink(context, made.agent), _Writer(context)
     # A restarted actor plays other episodes than those that it has played already.
     environments = [
         make_environment(config, number, i, context.incarnation) for i in range(config.environments)
@@ -49,10 +51,7 @@ def run(context: Context) -> None:
             recording.add(rows)
         cut = cutter.add(rows, memory)
         if cut:
-            items = [to_item(trajectory, learner.version) for trajectory in cut]
-            alive = replay.call(
-                lambda client, items=items: client.insert(TABLE, items, timeout_s=_INSERT_S) or True
-            )
+            alive = writer.put([to_item(trajectory, learner.version) for trajectory in cut])
             learner.pull()
         seconds = time.monotonic() - since
         if seconds > _TELL_EVERY_S:
@@ -62,7 +61,6 @@ def run(context: Context) -> None:
             steps, since = 0, time.monotonic()
     if recording is not None:
         recording.finish()
-    replay.close()
     for environment in environments:
         environment.close()
 
@@ -77,6 +75,37 @@ def _tell(context: Context, actor: Actor, learner: LearnerLink, rate: float) -> 
             lengths=[episode.length for episode in episodes],
             successes=[episode.success for episode in episodes],
         )
+
+
+class _Writer:
+    """Inserts items on a thread of its own, so that the actor acts on meanwhile; one insert ahead at most."""
+
+    def __init__(self, context: Context):
+        self._context = context
+        self._items: queue.Queue[list[dict[str, np.ndarray]]] = queue.Queue(maxsize=1)
+        self._failure: BaseException | None = None
+        threading.Thread(target=self._run, name="writer", daemon=True).start()
+
+    def put(self, items: list[dict[str, np.ndarray]]) -> bool:
+        """Waits while the insert before the last one is under way; False where the node is to stop first."""
+        while not self._context.stopping.is_set():
+            if self._failure is not None:
+                raise self._failure
+            try:
+                self._items.put(items, timeout=0.2)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def _run(self) -> None:
+        link = ReplayLink(self._context)
+        try:
+            while not self._context.stopping.is_set():
+                items = self._items.get()
+                link.call(lambda client, items=items: client.insert(TABLE, items, timeout_s=_INSERT_S))
+        except BaseException as error:
+            self._failure = error
 
 
 class _Recording:

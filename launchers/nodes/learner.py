@@ -29,6 +29,8 @@ _SAMPLE_S = 10.0
 _LOG_EVERY_S = 5.0
 # A checkpoint of replay blocks every insert and sample while it is written.
 _CHECKPOINT_S = 120.0
+# The back end kills a node that does not stop soon.
+_LAST_CHECKPOINT_S = 8.0
 
 
 def run(context: Context) -> None:
@@ -114,7 +116,8 @@ class _Job:
     def publish(self, finished: bool) -> None:
         """One checkpoint of all that belongs together: a replay checkpoint first, then all under one rename."""
         root = self.context.run_directory
-        place = self._link.call(lambda client: client.checkpoint(_CHECKPOINT_S), within_s=2 * _CHECKPOINT_S)
+        limit = _LAST_CHECKPOINT_S if self.context.stopping.is_set() else _CHECKPOINT_S
+        place = self._link.call(lambda client: client.checkpoint(limit), within_s=limit)
         if place is None:
             _log.warning("no checkpoint: the replay server did not answer")
             return
