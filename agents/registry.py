@@ -49,8 +49,8 @@ ALGORITHMS: dict[str, Algorithm] = {
     ),
     "ppo": Algorithm(
         ppo, PPOConfig, "Proximal policy optimisation, clipped surrogate.",
-        ReplayPlan("queue", unroll=32, period=32, batch=16, max_size=16),
-        MappingProxyType({"advantage_floor": 0.1}),
+        ReplayPlan("queue", unroll=64, period=64, batch=16, max_size=16),
+        MappingProxyType({"advantage_floor": 0.1, "minibatches": 8}),
     ),
     "q_learning": Algorithm(q_learning, QLearningConfig, "Tabular Q-learning, epsilon-greedy or optimistic."),
     "rmax": Algorithm(rmax, RMaxConfig, "R-max: a tabular model with optimism for what is unknown."),
