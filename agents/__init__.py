@@ -49,6 +49,7 @@ from .reference import random_agent as random_agent
 from .reference import reference_curve as reference_curve
 from .registry import ALGORITHMS as ALGORITHMS
 from .registry import Algorithm as Algorithm
+from .registry import hosted_config as hosted_config
 from .registry import make_agent as make_agent
 from .registry import make_agent_for as make_agent_for
 from .replay_checkpoints import prune_checkpoints as prune_checkpoints

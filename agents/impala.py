@@ -6,7 +6,7 @@ architectures", arXiv 1802.01561, section 4.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 import dm_env
 import haiku as hk
@@ -129,7 +129,9 @@ def v_trace(
     rewards, discounts = cut_at_episode_ends(trajectory, next_values, gamma)
 
     def one(*columns: jax.Array) -> VTrace:
-        out = rlax.vtrace_td_error_and_advantage(*columns, lambda_, clip_rho, clip_policy_rho)
+        out = rlax.vtrace_td_error_and_advantage(
+            *columns, lambda_=lambda_, clip_rho_threshold=clip_rho, clip_pg_rho_threshold=clip_policy_rho
+        )
         return VTrace(out.errors, jax.lax.stop_gradient(out.pg_advantage))
 
     return jax.vmap(one, 1, 1)(values, next_values, rewards, discounts, rho)
@@ -145,7 +147,8 @@ def _network(
         features, memories = torso(observation), ()
         if config.core == "lstm":
             core = hk.ResetCore(hk.LSTM(config.core_width))
-            features, memories = hk.dynamic_unroll(core, (features, first), memory, return_all_states=True)
+            out, memories = hk.dynamic_unroll(core, (features, first), memory, return_all_states=True)
+            features = cast(jax.Array, out)
         return *heads(features, actions), memories
 
     return unroll

@@ -3,7 +3,8 @@
 import dataclasses
 import difflib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ..envs import Environment
@@ -27,12 +28,14 @@ class Algorithm(NamedTuple):
       config: class of its settings.
       description: a line.
       replay: what it needs of replay in hosted jobs; None where it learns only compiled.
+      hosted: settings whose defaults in hosted jobs are not those of `config`.
     """
 
     constructor: Callable[..., Agent]
     config: type
     description: str
     replay: ReplayPlan | None = None
+    hosted: Mapping[str, Any] = MappingProxyType({})
 
 
 ALGORITHMS: dict[str, Algorithm] = {
@@ -46,7 +49,8 @@ ALGORITHMS: dict[str, Algorithm] = {
     ),
     "ppo": Algorithm(
         ppo, PPOConfig, "Proximal policy optimisation, clipped surrogate.",
-        ReplayPlan("queue", unroll=128, period=128, batch=16, max_size=16),
+        ReplayPlan("queue", unroll=64, period=64, batch=16, max_size=16),
+        MappingProxyType({"advantage_floor": 0.1, "minibatches": 8}),
     ),
     "q_learning": Algorithm(q_learning, QLearningConfig, "Tabular Q-learning, epsilon-greedy or optimistic."),
     "rmax": Algorithm(rmax, RMaxConfig, "R-max: a tabular model with optimism for what is unknown."),
@@ -73,16 +77,31 @@ def make_agent(name: str, environment: Environment, torso: Torso | None = None, 
       ValueError: unknown name or setting, a setting out of range, a torso for a table, or an environment
         that the algorithm cannot learn (a table over images).
     """
-    return make_agent_for(name, environment.markov_spec(), environment.action_spec(), torso, **overrides)
+    config = _config(name, overrides)
+    return _build(name, environment.markov_spec(), environment.action_spec(), torso, config)
 
 
 def make_agent_for(
     name: str, observation_spec: Any, action_spec: Any, torso: Torso | None = None, **overrides: Any
 ) -> Agent:
-    """Builds the algorithm `name` for these specs, those of a hosted environment for example.
+    """Builds the algorithm `name` for a hosted environment with these specs.
 
-    Args and errors as of `make_agent`.
+    Settings that are not given have the defaults of `hosted_config`. Other arguments and errors as of
+    `make_agent`.
     """
+    return _build(name, observation_spec, action_spec, torso, hosted_config(name, **overrides))
+
+
+def hosted_config(name: str, **overrides: Any) -> Any:
+    """The config of the algorithm `name` in a hosted job: its class's defaults, then `hosted`, then these.
+
+    Raises:
+      ValueError: unknown name or setting, or a setting out of range.
+    """
+    return _config(name, overrides, hosted=True)
+
+
+def _config(name: str, overrides: Mapping[str, Any], hosted: bool = False) -> Any:
     if name not in ALGORITHMS:
         raise _unknown("algorithm", name, sorted(ALGORITHMS))
     algorithm = ALGORITHMS[name]
@@ -90,9 +109,13 @@ def make_agent_for(
     for given in overrides:
         if given not in fields:
             raise _unknown(f"setting of {name}", given, fields)
-    config = algorithm.config(**overrides)
+    return algorithm.config(**{**(algorithm.hosted if hosted else {}), **overrides})
+
+
+def _build(name: str, observation_spec: Any, action_spec: Any, torso: Torso | None, config: Any) -> Agent:
+    constructor = ALGORITHMS[name].constructor
     if torso is None:
-        return algorithm.constructor(observation_spec, action_spec, config)
-    if "torso" not in inspect.signature(algorithm.constructor).parameters:
+        return constructor(observation_spec, action_spec, config)
+    if "torso" not in inspect.signature(constructor).parameters:
         raise ValueError(f"{name} is a table over observations and takes no torso. Leave the torso out.")
-    return algorithm.constructor(observation_spec, action_spec, config, torso)
+    return constructor(observation_spec, action_spec, config, torso)

@@ -133,6 +133,25 @@ def test_ppo_clips_the_ratio():
     np.testing.assert_allclose(metrics["clip_fraction"], (np.abs(ratio - 1) > 0.2).mean(), rtol=1e-6)
 
 
+def test_ppo_does_not_blow_small_advantages_up():
+    """Below the floor the surrogate is in proportion to the advantages; above it only their order counts."""
+    agent = ppo(
+        GRID, ACTIONS, PPOConfig(hidden=(8,), epochs=1, minibatches=1, lambda_=0.0, advantage_floor=0.1)
+    )
+    state, update = agent.init(jax.random.key(0)), jax.jit(agent.update)
+    state = state._replace(params=jax.tree.map(jnp.zeros_like, state.params))  # Every value is 0.
+    reward = np.random.default_rng(2).normal(size=(T, B)).astype(np.float32)
+    extras = PPOExtras(jnp.full((T, B), -1.3), jnp.zeros((T, B)))
+
+    def surrogate(scale):
+        t = trajectory()._replace(reward=jnp.asarray(scale * reward), extras=extras)
+        return float(update(state, jax.random.key(1), t, jnp.ones(B))[1]["policy_loss"])
+
+    assert surrogate(0.002) == pytest.approx(2 * surrogate(0.001), rel=1e-3)
+    assert surrogate(2.0) == pytest.approx(surrogate(1.0), rel=1e-3)
+    assert surrogate(1.0) == pytest.approx(surrogate(0.001) * 100 / reward.std(), rel=1e-3)
+
+
 def test_ppo_refuses_minibatches_that_do_not_divide():
     agent = ppo(GRID, ACTIONS, PPOConfig(hidden=(8,), minibatches=4))
     t = trajectory()._replace(extras=PPOExtras(jnp.zeros((T, B)), jnp.zeros((T, B))))

@@ -1,4 +1,5 @@
 import dm_env
+import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -142,6 +143,40 @@ def test_the_unroll_equals_acting_step_by_step(recurrent):
     other = lived._replace(memory=jax.tree.map(jnp.zeros_like, memories[0]))
     for wrong in (never, other):
         assert abs(float(update(state, jax.random.key(0), wrong, jnp.ones(B))[1]["kl"])) > 1e-5
+
+
+def test_bootstraps_with_the_memory_that_the_rows_left():
+    """Without rewards, discounts or ends every on-policy target is what the last step led to is worth."""
+    agent = impala(
+        GRID, ACTIONS, IMPALAConfig(core="lstm", core_width=8, hidden=(8,), gamma=1.0, reward_clip=1)
+    )
+    state, xy = agent.init(jax.random.key(0)), trajectory().observation
+    state.params["value"]["b"] += 3.0  # Values that are all positive.
+
+    def act(memory, shown):
+        step = dm_env.TimeStep(1, 0.0, 1.0, shown)
+        return agent.act(state.params, memory, jax.random.key(0), step, "explore")[2]
+
+    ones, zeros, memory = jnp.ones((T, B)), jnp.zeros((T, B)), jnp.zeros((B, 8))
+    rows = dict(action=zeros.astype(int), reward=zeros, step_type=ones.astype(int))
+    t = Trajectory(
+        xy, discount=ones, next_observation=np.roll(xy, -1, 0), memory=hk.LSTMState(memory, memory + 1), **rows,
+        extras=IMPALAExtras(jnp.full((T, B), -50.0), zeros.astype(bool)),
+    )  # fmt: skip
+    update = jax.jit(agent.update)
+    target = update(state, jax.random.key(0), t, jnp.ones(B))[1]["target_mean"]
+    after = t.memory
+    for i in range(T):
+        after = jax.vmap(act)(after, xy[i])
+    # One row that terminates without a reward has the target 0: its error is minus its value.
+    end = jax.tree.map(lambda x: x[:1], t._replace(memory=()))._replace(
+        observation=t.next_observation[-1:],
+        discount=zeros[:1],
+        step_type=2 * ones[:1].astype(int),
+        memory=after,
+    )
+    values = update(state, jax.random.key(0), end, jnp.ones(B))[2]
+    np.testing.assert_allclose(target, values.mean(), rtol=1e-4)
 
 
 def test_first_and_last_reset_the_memory_and_mid_does_not(recurrent):

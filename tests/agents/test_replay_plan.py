@@ -1,5 +1,5 @@
 import pytest
-from limbeck.agents import ALGORITHMS, ReplayPlan
+from limbeck.agents import ALGORITHMS, PPOConfig, ReplayPlan, hosted_config
 
 
 @pytest.mark.parametrize(
@@ -28,5 +28,15 @@ def test_on_policy_learners_take_each_item_once():
         assert plan.kind == "queue" and plan.period == plan.unroll
     # PPO's minibatches must divide the rows of a batch.
     ppo = ALGORITHMS["ppo"]
-    assert ppo.replay.unroll * ppo.replay.batch % ppo.config().minibatches == 0
+    assert ppo.replay.unroll * ppo.replay.batch % hosted_config("ppo").minibatches == 0
     assert ALGORITHMS["q_learning"].replay is None
+
+
+def test_hosted_jobs_have_defaults_of_their_own():
+    assert hosted_config("ppo", clip=0.3) == PPOConfig(clip=0.3, **ALGORITHMS["ppo"].hosted)
+    assert hosted_config("ppo") != PPOConfig()
+    assert hosted_config("ppo", advantage_floor=0.5).advantage_floor == 0.5
+    with pytest.raises(ValueError, match="Did you mean 'clip'"):
+        hosted_config("ppo", clp=0.3)
+    with pytest.raises(ValueError, match="Did you mean 'ppo'"):
+        hosted_config("pppo")
