@@ -24,6 +24,8 @@ from .histories import HistoryReader as HistoryReader
 from .histories import HistoryWriter as HistoryWriter
 from .histories import Manifest as Manifest
 from .histories import split_blocks as split_blocks
+from .muesli import MuesliConfig as MuesliConfig
+from .muesli import muesli as muesli
 from .ppo import PPOConfig as PPOConfig
 from .ppo import ppo as ppo
 from .q_learning import QLearningConfig as QLearningConfig

@@ -23,7 +23,7 @@ def draw_rank(key: jax.Array, rank: jax.Array) -> jax.Array:
 def stream_epsilon(epsilon: jax.Array, ladder: float, rank: jax.Array) -> jax.Array:
     """epsilon ** (1 + ladder * rank): the ladder of Ape-X with a drawn place instead of an actor's number.
 
-    Source: D. Horgan et al., "Distributed prioritized experience replay", arXiv 1803.00933, section 4.1,
+    Source: D. Horgan et al., "Distributed prioritized experience replay", arXiv 1803.00933,
     where rank is i / (N - 1) for actor i of N, ladder 7 and epsilon 0.4.
     """
     return epsilon ** (1.0 + ladder * rank)

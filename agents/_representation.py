@@ -152,7 +152,11 @@ def recurrent(
         return features, inputs, memory._replace(state=state)
 
     def unroll(
-        params: Any, memory: RecurrentMemory, inputs: RecurrentInputs, trajectory: Trajectory, burn_in: int = 0
+        params: Any,
+        memory: RecurrentMemory,
+        inputs: RecurrentInputs,
+        trajectory: Trajectory,
+        burn_in: int = 0,
     ) -> tuple[jax.Array, jax.Array]:
         _, ahead = _after_burn_in(trajectory, burn_in)
 

@@ -106,9 +106,7 @@ class ValueMemory(NamedTuple):
     rank: jax.Array
 
 
-def n_step_returns(
-    trajectory: Trajectory, next_values: jax.Array, gamma: float, n_step: int
-) -> jax.Array:
+def n_step_returns(trajectory: Trajectory, next_values: jax.Array, gamma: float, n_step: int) -> jax.Array:
     """Returns [T, B] of `n_step` rewards and a bootstrap that never cross an episode's end.
 
     An episode that ends sooner is bootstrapped from its final observation where it was truncated and
@@ -160,9 +158,7 @@ def value_based(
         params, features = representation.init(representation_key)
         network = (params, head.init(head_key, features))
         updates = jnp.int32(0)
-        return ValueState(
-            ValueParams(*network, epsilon(updates)), network, optimiser.init(network), updates
-        )
+        return ValueState(ValueParams(*network, epsilon(updates)), network, optimiser.init(network), updates)
 
     def initial_memory() -> ValueMemory:
         return ValueMemory(representation.initial_memory(), jnp.float32(UNDRAWN))

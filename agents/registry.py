@@ -10,6 +10,7 @@ from ..envs import Environment
 from ._types import Agent
 from .a2c import A2CConfig, a2c
 from .dqn import DQNConfig, dqn
+from .muesli import MuesliConfig, muesli
 from .ppo import PPOConfig, ppo
 from .q_learning import QLearningConfig, q_learning
 from .r2d2 import R2D2Config, r2d2
@@ -43,8 +44,23 @@ ALGORITHMS: dict[str, Algorithm] = {
         DQNConfig,
         "DQN: double, duelling, n-step, prioritised; each a setting.",
         ReplayPlan(
-            "prioritised", unroll=10, period=10, batch=32, samples_per_insert=8, min_size=100,
-            max_size=50_000, priority_exponent=0.6, importance_exponent=0.4,
+            "prioritised",
+            unroll=10,
+            period=10,
+            batch=32,
+            samples_per_insert=8,
+            min_size=100,
+            max_size=50_000,
+            priority_exponent=0.6,
+            importance_exponent=0.4,
+        ),
+    ),
+    "muesli": Algorithm(
+        muesli,
+        MuesliConfig,
+        "Muesli: clipped MPO regulariser, Retrace, and a model learned beside the policy.",
+        ReplayPlan(
+            "uniform", unroll=30, period=30, batch=32, samples_per_insert=4, min_size=50, max_size=10_000
         ),
     ),
     "ppo": Algorithm(ppo, PPOConfig, "Proximal policy optimisation, clipped surrogate."),
@@ -54,8 +70,15 @@ ALGORITHMS: dict[str, Algorithm] = {
         R2D2Config,
         "R2D2: recurrent Q-learning from stored sequences with burn-in.",
         ReplayPlan(
-            "prioritised", unroll=60, period=40, batch=32, samples_per_insert=4, min_size=50,
-            max_size=10_000, priority_exponent=0.9, importance_exponent=0.6,
+            "prioritised",
+            unroll=60,
+            period=40,
+            batch=32,
+            samples_per_insert=4,
+            min_size=50,
+            max_size=10_000,
+            priority_exponent=0.9,
+            importance_exponent=0.6,
         ),
     ),
     "rmax": Algorithm(rmax, RMaxConfig, "R-max: a tabular model with optimism for what is unknown."),

@@ -194,7 +194,9 @@ def test_target_network_moves_by_period_and_rate():
 
 
 def test_epsilon_is_annealed_in_the_parameters_and_spread_over_streams():
-    config = DQNConfig(hidden=(4,), head=(4,), epsilon_start=0.8, epsilon_end=0.2, epsilon_updates=2, ladder=7)
+    config = DQNConfig(
+        hidden=(4,), head=(4,), epsilon_start=0.8, epsilon_end=0.2, epsilon_updates=2, ladder=7
+    )
     agent = dqn(GRID, ACTIONS, config)
     state, update = agent.init(jax.random.key(0)), jax.jit(agent.update)
     seen = []
@@ -231,7 +233,9 @@ def test_epsilon_greedy_frequencies():
 def test_one_fixed_table_of_transitions_is_learned_from_replay():
     """A chain 0 -> 1 -> 2 -> end that pays 1 at its end; a wrong action ends it. Sampled in random order."""
     agent, state, _ = table_agent(learning_rate=0.05, target_period=5)
-    rows = [(s, a, float(s == 2 and a), float(a and s < 2), min(s + 1, 2)) for s in range(3) for a in range(2)]
+    rows = [
+        (s, a, float(s == 2 and a), float(a and s < 2), min(s + 1, 2)) for s in range(3) for a in range(2)
+    ]
     update, rng = jax.jit(agent.update), np.random.default_rng(0)
     for i in range(300):
         s, a, r, d, s_t = (np.asarray([x]) for x in zip(*(rows[j] for j in rng.integers(0, 6, 8))))
