@@ -66,8 +66,12 @@ def muesli_model(num_actions: int, head: tuple[int, ...], width: int, bins: int)
     """
 
     def functions() -> Any:
-        def mlp(size: int, name: str) -> hk.nets.MLP:
-            return hk.nets.MLP((*head, size), name=name)
+        def mlp(size: int, name: str) -> Callable[[jax.Array], jax.Array]:
+            # The last layer begins at zero: a uniform policy, and values and rewards of 0. Advantages are
+            # divided by their scale, so those of an untrained network would move the policy at full size.
+            body = hk.nets.MLP(head, activate_final=True, name=name)
+            last = hk.Linear(size, w_init=jnp.zeros, name=f"{name}_logits")
+            return lambda features: last(body(features))
 
         policy, value = mlp(num_actions, "policy"), mlp(bins, "value")
         into = hk.Linear(2 * width, name="into_model")

@@ -216,7 +216,7 @@ def value_based(
             network, state.target, trajectory, weights
         )
         changes, opt_state = optimiser.update(gradient, state.opt_state, network)
-        network = optax.apply_updates(network, changes)
+        network = cast(tuple[Any, Any], optax.apply_updates(network, changes))
         updates = state.updates + 1
         moves = updates % config.target_period == 0
         target = optax.incremental_update(network, state.target, jnp.where(moves, config.target_rate, 0.0))

@@ -180,7 +180,7 @@ def muesli(
     )
 
     def scalar(logits: jax.Array) -> jax.Array:
-        return pair.apply_inv(jax.nn.softmax(logits))
+        return cast(jax.Array, pair.apply_inv(jax.nn.softmax(logits)))
 
     def init(key: jax.Array) -> MuesliState:
         representation_key, network_key = jax.random.split(key)
