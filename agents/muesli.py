@@ -265,7 +265,7 @@ def muesli(
             return jnp.sum(weights * mask * losses) / jnp.maximum(jnp.sum(mask), 1)
 
         def error(logits: jax.Array, numbers: jax.Array) -> jax.Array:
-            return optax.softmax_cross_entropy(logits, pair.apply(numbers))
+            return cast(jax.Array, optax.softmax_cross_entropy(logits, pair.apply(numbers)))
 
         # The model after k actions: reward and value of row t + k - 1, the policy of row t + k.
         reward = mean(error(predicted.reward, shifted(trajectory.reward, steps)), mask[:-1])
