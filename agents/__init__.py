@@ -24,6 +24,8 @@ from .histories import HistoryReader as HistoryReader
 from .histories import HistoryWriter as HistoryWriter
 from .histories import Manifest as Manifest
 from .histories import split_blocks as split_blocks
+from .impala import IMPALAConfig as IMPALAConfig
+from .impala import impala as impala
 from .muesli import MuesliConfig as MuesliConfig
 from .muesli import muesli as muesli
 from .ppo import PPOConfig as PPOConfig
@@ -39,6 +41,7 @@ from .reference import random_agent as random_agent
 from .reference import reference_curve as reference_curve
 from .registry import ALGORITHMS as ALGORITHMS
 from .registry import Algorithm as Algorithm
+from .registry import hosted_config as hosted_config
 from .registry import make_agent as make_agent
 from .registry import make_agent_for as make_agent_for
 from .replay_plan import ReplayPlan as ReplayPlan

@@ -134,7 +134,7 @@ def _text(spec: specs.Array, deep: bool) -> Torso:
 
     def torso(tokens: Any) -> jax.Array:
         words = hk.Embed(vocabulary, 32, name="text_words")(jnp.asarray(tokens, jnp.int32))
-        places = hk.get_parameter("text_places", [length, 32], init=hk.initializers.TruncatedNormal(1.0))
+        places = hk.Embed(length, 32, name="text_places")(np.arange(length))
         x = _relu_layer(64, "text")(words + places)
         present = (jnp.asarray(tokens) != 0)[..., None].astype(jnp.float32)
         return jnp.sum(x * present, axis=-2) / jnp.maximum(jnp.sum(present, axis=-2), 1.0)

@@ -1,9 +1,10 @@
+import dm_env
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from dm_env import specs
-from limbeck.agents import A2CConfig, PPOConfig, Trajectory, a2c, ppo
+from limbeck.agents import ALGORITHMS, A2CConfig, PPOConfig, Trajectory, a2c, ppo
 from limbeck.agents._returns import cut_at_episode_ends
 from limbeck.agents.networks import encoder, policy_and_value
 from limbeck.agents.ppo import PPOExtras, advantages_of
@@ -132,6 +133,25 @@ def test_ppo_clips_the_ratio():
     np.testing.assert_allclose(metrics["clip_fraction"], (np.abs(ratio - 1) > 0.2).mean(), rtol=1e-6)
 
 
+def test_ppo_does_not_blow_small_advantages_up():
+    """Below the floor the surrogate is in proportion to the advantages; above it only their order counts."""
+    agent = ppo(
+        GRID, ACTIONS, PPOConfig(hidden=(8,), epochs=1, minibatches=1, lambda_=0.0, advantage_floor=0.1)
+    )
+    state, update = agent.init(jax.random.key(0)), jax.jit(agent.update)
+    state = state._replace(params=jax.tree.map(jnp.zeros_like, state.params))  # Every value is 0.
+    reward = np.random.default_rng(2).normal(size=(T, B)).astype(np.float32)
+    extras = PPOExtras(jnp.full((T, B), -1.3), jnp.zeros((T, B)))
+
+    def surrogate(scale):
+        t = trajectory()._replace(reward=jnp.asarray(scale * reward), extras=extras)
+        return float(update(state, jax.random.key(1), t, jnp.ones(B))[1]["policy_loss"])
+
+    assert surrogate(0.002) == pytest.approx(2 * surrogate(0.001), rel=1e-3)
+    assert surrogate(2.0) == pytest.approx(surrogate(1.0), rel=1e-3)
+    assert surrogate(1.0) == pytest.approx(surrogate(0.001) * 100 / reward.std(), rel=1e-3)
+
+
 def test_ppo_refuses_minibatches_that_do_not_divide():
     agent = ppo(GRID, ACTIONS, PPOConfig(hidden=(8,), minibatches=4))
     t = trajectory()._replace(extras=PPOExtras(jnp.zeros((T, B)), jnp.zeros((T, B))))
@@ -142,3 +162,50 @@ def test_ppo_refuses_minibatches_that_do_not_divide():
 def test_paper_settings():
     config = A2CConfig.paper()
     assert (config.learning_rate, config.hidden, config.eps) == (1e-4, (128, 128, 128), 1e-6)
+
+
+VIEW = {
+    "direction": specs.BoundedArray((), np.int32, 0, 3),
+    "symbols": specs.BoundedArray((7, 7, 3), np.uint8, 0, 255),
+}
+
+
+def views(rng):
+    return {
+        "direction": jnp.asarray(rng.integers(0, 4, (T, B)), jnp.int32),
+        "symbols": jnp.asarray(rng.integers(0, 3, (T, B, 7, 7, 3)), jnp.uint8),
+    }
+
+
+@pytest.mark.parametrize("name", ["a2c", "impala", "ppo"])
+def test_dictionaries_and_what_ends_an_episode(name):
+    """What a step led to counts where it was truncated and not where it was terminated."""
+    config = ALGORITHMS[name].config(
+        hidden=(16,), **({"minibatches": 1, "epochs": 1} if name == "ppo" else {})
+    )
+    agent = ALGORITHMS[name].constructor(VIEW, ACTIONS, config)
+    state, rng = jax.jit(agent.init)(jax.random.key(0)), np.random.default_rng(0)
+    shown = views(rng)
+    step = dm_env.TimeStep(trajectory().step_type, jnp.zeros((T, B)), jnp.ones((T, B)), shown)
+    act = jax.vmap(jax.vmap(lambda s: agent.act(state.params, (), jax.random.key(1), s, "explore")))
+    action, extras, _ = jax.jit(act)(step)
+    t = trajectory()._replace(observation=shown, action=action, extras=extras, next_observation=views(rng))
+    update = jax.jit(agent.update)
+    new, metrics, priorities = update(state, jax.random.key(2), t, jnp.ones(B))
+    assert priorities.shape == (B,) and all(np.isfinite(x) for x in metrics.values())
+    for path, leaf in jax.tree_util.tree_leaves_with_path(new.params):
+        assert not np.array_equal(leaf, _at(state.params, path)), path
+
+    def value_loss(row, stream):
+        symbols = t.next_observation["symbols"].at[row, stream].set(9)
+        changed = t._replace(next_observation={**t.next_observation, "symbols": symbols})
+        return update(state, jax.random.key(2), changed, jnp.ones(B))[1]["value_loss"]
+
+    assert abs(float(value_loss(2, 0) - metrics["value_loss"])) > 1e-6  # truncated
+    assert float(value_loss(5, 0)) == pytest.approx(float(metrics["value_loss"]), rel=1e-6)  # terminated
+
+
+def _at(tree, path):
+    for key in path:
+        tree = tree[key.key]
+    return tree

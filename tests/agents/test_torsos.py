@@ -1,0 +1,167 @@
+import itertools
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from dm_env import specs
+from limbeck.agents import TORSOS, default_torso, make_agent_for, make_torso
+
+
+SPEC = {
+    "audio": specs.BoundedArray((600,), np.float32, -1, 1, "audio"),
+    "direction": specs.BoundedArray((), np.int32, 0, 3, "direction"),
+    "image": specs.BoundedArray((14, 21, 3), np.uint8, 0, 255, "image"),
+    "speed": specs.Array((2,), np.float32, "speed"),
+    "symbols": specs.BoundedArray((7, 7, 3), np.uint8, 0, 255, "symbols"),
+    "text": specs.BoundedArray((5,), np.int32, 0, 30, "text"),
+}
+
+
+def draw(spec, leading=(), seed=0):
+    rng = np.random.default_rng(seed)
+
+    def one(name):
+        shape = (*leading, *spec[name].shape)
+        if name == "symbols":
+            return np.stack([rng.integers(0, n, shape[:-1]) for n in (11, 6, 3)], -1).astype(np.uint8)
+        if spec[name].dtype == np.float32:
+            return rng.normal(size=shape).astype(np.float32)
+        return rng.integers(0, spec[name].maximum + 1, shape).astype(spec[name].dtype)
+
+    return {name: one(name) for name in spec}
+
+
+def build(spec, name="dictionary", **settings):
+    network = hk.without_apply_rng(hk.transform(make_torso(name, spec, **settings)))
+    return jax.jit(network.init)(jax.random.key(0), draw(spec)), network.apply
+
+
+@pytest.fixture(scope="module")
+def whole():
+    params, apply = build(SPEC, hidden=(16,))
+    return params, jax.jit(apply)
+
+
+def subsets():
+    return [keys for n in range(1, len(SPEC) + 1) for keys in itertools.combinations(SPEC, n)]
+
+
+@pytest.mark.parametrize("keys", subsets(), ids="+".join)
+def test_any_key_may_be_absent(keys):
+    spec = {name: SPEC[name] for name in keys}
+    network = hk.without_apply_rng(hk.transform(make_torso("dictionary", spec, hidden=(8, 16))))
+
+    def features(key, observation):
+        return network.apply(network.init(key, observation), observation)
+
+    shape = jax.eval_shape(features, jax.random.key(0), draw(spec, (3, 2)))
+    assert shape.shape == (3, 2, 16) and shape.dtype == jnp.float32
+
+
+def test_leading_axes_equal_a_loop(whole):
+    params, apply = whole
+    observation = draw(SPEC, (3, 2))
+    together = apply(params, observation)
+    for t, b in itertools.product(range(3), range(2)):
+        alone = apply(params, jax.tree.map(lambda x: x[t, b], observation))  # noqa: B023
+        np.testing.assert_allclose(together[t, b], alone, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_gradient_reaches_every_parameter(deep):
+    params, apply = build(SPEC, hidden=(64,), deep=deep)
+    gradient = jax.jit(jax.grad(lambda p: jnp.sum(jnp.square(apply(p, draw(SPEC, (64,)))))))(params)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
+        assert float(jnp.max(jnp.abs(leaf))) > 0, path
+
+
+def test_every_key_counts(whole):
+    params, apply = whole
+    observation, other = draw(SPEC, (4,)), draw(SPEC, (4,), seed=1)
+    for name in SPEC:
+        changed = apply(params, {**observation, name: other[name]})
+        assert not np.allclose(changed, apply(params, observation)), name
+
+
+def test_padding_does_not_change_the_features_of_text():
+    short, long = ({"text": specs.BoundedArray((n,), np.int32, 0, 30)} for n in (3, 6))
+    params, apply = build(long, hidden=(8,))
+    padded = apply(params, {"text": np.array([4, 9, 2, 0, 0, 0], np.int32)})
+    _, apply_short = build(short, hidden=(8,))
+    cut = {**params, "text_places": {"embeddings": params["text_places"]["embeddings"][:3]}}
+    exact = apply_short(cut, {"text": np.array([4, 9, 2], np.int32)})
+    np.testing.assert_allclose(padded, exact, rtol=1e-5, atol=1e-6)
+    params["text_words"]["embeddings"] = params["text_words"]["embeddings"].at[0].add(100.0)
+    np.testing.assert_array_equal(apply(params, {"text": np.array([4, 9, 2, 0, 0, 0], np.int32)}), padded)
+    assert np.isfinite(apply(params, {"text": np.zeros(6, np.int32)})).all()
+
+
+def test_the_order_of_words_counts():
+    params, apply = build({"text": SPEC["text"]})
+    one, two = (apply(params, {"text": np.array(t, np.int32)}) for t in ([1, 2, 3, 0, 0], [3, 2, 1, 0, 0]))
+    assert float(np.max(np.abs(one - two))) > 1e-2
+
+
+def test_symbols_take_their_sizes_from_the_bounds():
+    bytes_, _ = build({"symbols": SPEC["symbols"]})
+    assert bytes_["symbols_cells"]["w"].shape[0] == 11 + 6 + 3
+    high = np.broadcast_to(np.array([14, 11]), (5, 5, 2))
+    bounded = {"symbols": specs.BoundedArray((5, 5, 2), np.uint8, 0, high)}
+    network = hk.transform(make_torso("dictionary", bounded))
+    params = network.init(jax.random.key(0), {"symbols": np.zeros((5, 5, 2), np.uint8)})
+    assert params["symbols_cells"]["w"].shape[0] == 15 + 12
+    with pytest.raises(ValueError, match="3 channels"):
+        make_torso("dictionary", {"symbols": specs.Array((7, 7, 2), np.uint8)})
+
+
+def test_defaults():
+    image = hk.transform(default_torso(SPEC["image"], (16,)))
+    params = image.init(jax.random.key(0), np.zeros((14, 21, 3), np.uint8))
+    assert "image_0" in params
+    flat = hk.transform(default_torso(specs.BoundedArray((2,), np.int32, 0, 8), (16, 4)))
+    params = flat.init(jax.random.key(0), np.zeros(2, np.int32))
+    assert [layer["w"].shape for layer in params.values()] == [(18, 16), (16, 4)]
+
+
+@pytest.mark.parametrize(
+    "spec, settings, match",
+    [
+        ({}, {}, "at least one key"),
+        ({"graph": SPEC["speed"]}, {}, "does not read graphs"),
+        ({"image": SPEC["speed"]}, {}, "height, width, channels"),
+        ({"text": specs.Array((4,), np.int32)}, {}, "bounded integers"),
+        ({"audio": SPEC["image"]}, {}, "one waveform"),
+        ({"symbols": SPEC["text"]}, {}, "symbols must be integers"),
+        ({"speed": {"x": SPEC["speed"]}}, {}, "array specs"),
+        (SPEC, {"hiden": (3,)}, "Did you mean 'hidden'"),
+    ],
+)
+def test_what_cannot_be_read_is_refused(spec, settings, match):
+    with pytest.raises(ValueError, match=match):
+        make_torso("dictionary", spec, **settings)
+
+
+def test_other_keys_than_the_specs_are_refused(whole):
+    params, apply = whole
+    observation = draw(SPEC)
+    with pytest.raises(ValueError, match=r"built for the keys .*got .*'depth'"):
+        apply(params, {**observation, "depth": np.zeros(3)})
+    observation.pop("text")
+    with pytest.raises(ValueError, match="built for the keys"):
+        apply(params, observation)
+    with pytest.raises(ValueError, match="Did you mean 'dictionary'"):
+        make_torso("dictionry", SPEC)
+    with pytest.raises(ValueError, match="spec of one array"):
+        make_torso("mlp", SPEC)
+    assert set(TORSOS) == {"dictionary", "mlp"}
+
+
+def test_an_agent_takes_a_torso_and_a_table_refuses_it():
+    spec, actions = specs.BoundedArray((2,), np.int32, 0, 3), specs.DiscreteArray(3)
+    torso = make_torso("mlp", spec, hidden=(5,))
+    state = make_agent_for("a2c", spec, actions, torso).init(jax.random.key(0))
+    assert state.params["mlp/~/linear_0"]["w"].shape == (8, 5)
+    with pytest.raises(ValueError, match="takes no torso"):
+        make_agent_for("q_learning", spec, actions, torso)
