@@ -20,6 +20,8 @@ from .compiled import History as History
 from .compiled import stream_length as stream_length
 from .compiled import train as train
 from .compiled import train_groups as train_groups
+from .dqn import DQNConfig as DQNConfig
+from .dqn import dqn as dqn
 from .histories import HistoryError as HistoryError
 from .histories import HistoryInfo as HistoryInfo
 from .histories import HistoryReader as HistoryReader
@@ -37,11 +39,15 @@ from .learner import Batch as Batch
 from .learner import Learner as Learner
 from .learner import LearnerState as LearnerState
 from .learner import importance_weights as importance_weights
+from .muesli import MuesliConfig as MuesliConfig
+from .muesli import muesli as muesli
 from .ppo import PPOConfig as PPOConfig
 from .ppo import ppo as ppo
 from .q_learning import QLearningConfig as QLearningConfig
 from .q_learning import q_learning as q_learning
 from .recorder import HistoryRecorder as HistoryRecorder
+from .r2d2 import R2D2Config as R2D2Config
+from .r2d2 import r2d2 as r2d2
 from .reference import REFERENCES as REFERENCES
 from .reference import optimal_agent as optimal_agent
 from .reference import posterior_sampling as posterior_sampling

@@ -10,9 +10,12 @@ from typing import Any, NamedTuple
 from ..envs import Environment
 from ._types import Agent
 from .a2c import A2CConfig, a2c
+from .dqn import DQNConfig, dqn
 from .impala import IMPALAConfig, impala
+from .muesli import MuesliConfig, muesli
 from .ppo import PPOConfig, ppo
 from .q_learning import QLearningConfig, q_learning
+from .r2d2 import R2D2Config, r2d2
 from .replay_plan import ReplayPlan
 from .rmax import RMaxConfig, rmax
 from .torsos import Torso
@@ -38,14 +41,29 @@ class Algorithm(NamedTuple):
     hosted: Mapping[str, Any] = MappingProxyType({})
 
 
+# Many actors explore better apart: epsilons from 0.4 down to 0.4^8, as in Ape-X.
+_LADDER = MappingProxyType({"epsilon_end": 0.4, "ladder": 7.0})
+
 ALGORITHMS: dict[str, Algorithm] = {
     "a2c": Algorithm(
         a2c, A2CConfig, "Advantage actor-critic, lambda returns, one learner for many streams.",
         ReplayPlan("queue", unroll=16, period=16, batch=16, max_size=32),
     ),
+    "dqn": Algorithm(
+        dqn, DQNConfig, "DQN: double, duelling, n-step, prioritised; each a setting.",
+        ReplayPlan(
+            "prioritised", unroll=10, period=10, batch=32, samples_per_insert=8, min_size=100,
+            max_size=50_000, priority_exponent=0.6, importance_exponent=0.4,
+        ),
+        _LADDER,
+    ),
     "impala": Algorithm(
         impala, IMPALAConfig, "Actor-critic with V-trace, for actors that lag behind; recurrent if asked.",
         ReplayPlan("queue", unroll=32, period=32, batch=16, max_size=64),
+    ),
+    "muesli": Algorithm(
+        muesli, MuesliConfig, "Muesli: clipped MPO regulariser, Retrace, and a model learned beside the policy.",
+        ReplayPlan("uniform", unroll=30, period=30, batch=32, samples_per_insert=4, min_size=50, max_size=10_000),
     ),
     "ppo": Algorithm(
         ppo, PPOConfig, "Proximal policy optimisation, clipped surrogate.",
@@ -53,6 +71,14 @@ ALGORITHMS: dict[str, Algorithm] = {
         MappingProxyType({"advantage_floor": 0.1, "minibatches": 8}),
     ),
     "q_learning": Algorithm(q_learning, QLearningConfig, "Tabular Q-learning, epsilon-greedy or optimistic."),
+    "r2d2": Algorithm(
+        r2d2, R2D2Config, "R2D2: recurrent Q-learning from stored sequences with burn-in.",
+        ReplayPlan(
+            "prioritised", unroll=60, period=40, batch=32, samples_per_insert=4, min_size=50,
+            max_size=10_000, priority_exponent=0.9, importance_exponent=0.6,
+        ),
+        _LADDER,
+    ),
     "rmax": Algorithm(rmax, RMaxConfig, "R-max: a tabular model with optimism for what is unknown."),
     "ucb1": Algorithm(ucb1, UCB1Config, "UCB1 for bandits."),
 }  # fmt: skip

@@ -95,7 +95,8 @@ def test_listing_environments_does_not_import_minigrid() -> None:
 
 def test_agents(capsys) -> None:
     listed = json.loads(_printed(capsys, "agents", "--json"))
-    assert [about["name"] for about in listed] == ["a2c", "impala", "ppo", "q_learning", "rmax", "ucb1"]
+    names = ["a2c", "dqn", "impala", "muesli", "ppo", "q_learning", "r2d2", "rmax", "ucb1"]
+    assert [about["name"] for about in listed] == names
     assert all(about["description"] and about["settings"] is not None for about in listed)
     assert "q_learning\n" in _printed(capsys, "agents")
 
