@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import math
 import os
 import re
 from typing import Any, NamedTuple
@@ -46,8 +47,9 @@ class XLand(ByValue):
     0), which pays 1 - 0.9 t / max_steps at step t, or after `max_steps` (truncation, discount 1). The dynamics
     are xminigrid's own functions; only its wrapper that resets is not used.
 
-    The Markov observation is the whole state: cells inside the outer wall, the agent's place, direction and
-    pocket, and the time, on which the reward depends.
+    The Markov observation is the view, then the whole state: cells inside the outer wall, the agent's place,
+    direction and pocket, and the time, on which the reward depends, as two digits to a base near its root. The
+    state alone would do, but what lies where from the agent's side is hard to learn from it.
 
     Args:
       name: as `make` was asked for.
@@ -166,15 +168,25 @@ class XLand(ByValue):
 
     def markov_spec(self) -> specs.BoundedArray:
         height, width, tile = self._height - 2, self._width - 2, [NUM_SHAPES - 1, NUM_COLOURS - 1]
-        low = [0, 0] * height * width + [1, 1, 0, 0, 0, 0]
-        high = tile * height * width + [height, width, 3, *tile, self.max_steps]
+        cells = self.view_size**2 + height * width
+        base = self._time_base
+        low = [0, 0] * cells + [1, 1, 0, 0, 0, 0, 0]
+        high = tile * cells + [height, width, 3, *tile, self.max_steps // base, base - 1]
         return specs.BoundedArray(
-            (len(low),), np.int32, np.array(low, np.int32), np.array(high, np.int32), "state"
+            (len(low),), np.int32, np.array(low, np.int32), np.array(high, np.int32), "view_and_state"
         )
 
     def markov_observation(self, state: XLandState) -> jax.Array:
-        parts = (state.grid[1:-1, 1:-1], state.position, state.direction, state.pocket, state.time)
+        from xminigrid.core.observation import transparent_field_of_view
+
+        view = transparent_field_of_view(state.grid, _agent(state), self.view_size, self.view_size)
+        time = jnp.stack(jnp.divmod(state.time, self._time_base))
+        parts = (view, state.grid[1:-1, 1:-1], state.position, state.direction, state.pocket, time)
         return jnp.concatenate([jnp.ravel(part).astype(jnp.int32) for part in parts])
+
+    @property
+    def _time_base(self) -> int:
+        return math.isqrt(self.max_steps) + 1  # its square is above max_steps
 
     @functools.cached_property
     def _rule_sets(self) -> RuleSet:
@@ -194,16 +206,21 @@ def _unpack(timestep: Any) -> XLandState:
     )
 
 
+def _agent(state: XLandState) -> Any:
+    from xminigrid.types import AgentState
+
+    return AgentState(state.position, state.direction, state.pocket)
+
+
 def _pack(key: jax.Array, task: RuleSet, state: XLandState) -> Any:
     """A time-step of xminigrid of which a step reads the state alone."""
     from xminigrid import types
 
-    agent = types.AgentState(state.position, state.direction, state.pocket)
     inner = types.State(
         key=key,
         step_num=state.time,
         grid=state.grid,
-        agent=agent,
+        agent=_agent(state),
         goal_encoding=task.goal,
         rule_encoding=task.rules,
         carry=types.EnvCarry(),

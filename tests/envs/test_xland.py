@@ -123,15 +123,15 @@ def test_specs_hold_and_the_markov_observation_is_the_whole_state(lockstep):
             environment.reward_spec().validate(timestep.reward[i, t])
             environment.discount_spec().validate(timestep.discount[i, t])
             environment.markov_spec().validate(markov[i, t])
-            seen = markov[i, t]
-            np.testing.assert_array_equal(seen[:98].reshape(7, 7, 2), state.grid[i, t, 1:-1, 1:-1])
-            assert seen[98:].tolist() == [
-                *state.position[i, t], state.direction[i, t], *state.pocket[i, t], state.time[i, t]
-            ]  # fmt: skip
+            view, cells, rest = np.split(markov[i, t], [50, 148])
+            np.testing.assert_array_equal(view.reshape(5, 5, 2), timestep.observation[i, t])
+            np.testing.assert_array_equal(cells.reshape(7, 7, 2), state.grid[i, t, 1:-1, 1:-1])
+            assert rest[:5].tolist() == [*state.position[i, t], state.direction[i, t], *state.pocket[i, t]]
+            assert 7 * rest[5] + rest[6] == state.time[i, t] == t + 1  # 40 steps: two digits to the base 7
     outer = state.grid[:, :, [0, -1]].reshape(-1, 2), state.grid[:, :, :, [0, -1]].reshape(-1, 2)
     assert (np.concatenate(outer) == (2, 6)).all()  # what the Markov observation leaves out never changes
     spec = environment.markov_spec()
-    assert spec.shape == (104,) and spec.maximum[-1] == 40
+    assert spec.shape == (155,) and spec.maximum[-2:].tolist() == [5, 6]
     for task in range(6):
         jax.tree.map(
             lambda s, x: s.validate(np.asarray(x)), environment.task_spec(), one(environment.tasks(), task)
@@ -235,6 +235,7 @@ def test_what_is_called_solvable_is_solved_by_play(arena, kind):
         state, timestep = reset(arena, jax.random.key(number), task)
         actions = plan(arena, task, state)
         assert actions is not None, f"task {number}"
+        before = state
         for action in actions:
             assert (int(timestep.step_type) != LAST, float(timestep.reward), float(timestep.discount)) == (
                 True,
