@@ -45,9 +45,9 @@ from .ppo import PPOConfig as PPOConfig
 from .ppo import ppo as ppo
 from .q_learning import QLearningConfig as QLearningConfig
 from .q_learning import q_learning as q_learning
-from .recorder import HistoryRecorder as HistoryRecorder
 from .r2d2 import R2D2Config as R2D2Config
 from .r2d2 import r2d2 as r2d2
+from .recorder import HistoryRecorder as HistoryRecorder
 from .reference import REFERENCES as REFERENCES
 from .reference import optimal_agent as optimal_agent
 from .reference import posterior_sampling as posterior_sampling

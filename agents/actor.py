@@ -76,9 +76,9 @@ class TrajectoryCutter:
     """
 
     def __init__(self, unroll: int, period: int):
-        """Raises ValueError where `period` does not divide `unroll`."""
-        if period < 1 or unroll % period:
-            raise ValueError(f"period must divide unroll, got period={period} and unroll={unroll}.")
+        """Raises ValueError where rows would be left out between trajectories."""
+        if not 1 <= period <= unroll:
+            raise ValueError(f"period must lie in 1 to unroll, got period={period} and unroll={unroll}.")
         self._unroll, self._period = unroll, period
         self._filled = 0
         self._buffers: Trajectory | None = None

@@ -98,9 +98,19 @@ def test_overlapping_trajectories_begin_every_period_with_their_own_memory():
     assert [int(x[0].memory) for x in found] == [0, 2, 4]
 
 
-def test_period_divides_unroll():
-    with pytest.raises(ValueError, match="period=3 and unroll=4"):
-        TrajectoryCutter(4, 3)
+def test_periods_that_do_not_divide_the_unroll():
+    found = [x for x in cut(unroll=5, period=3, steps=11) if x]
+    assert [x[0].observation["time"].tolist() for x in found] == [
+        [0, 1, 2, 3, 4],
+        [3, 4, 5, 6, 7],
+        [6, 7, 8, 9, 10],
+    ]
+    assert [int(x[0].memory) for x in found] == [0, 3, 6]
+
+
+def test_no_rows_are_left_out():
+    with pytest.raises(ValueError, match="period=5 and unroll=4"):
+        TrajectoryCutter(4, 5)
 
 
 def test_items_there_and_back():
