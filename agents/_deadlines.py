@@ -2,12 +2,36 @@
 
 import queue
 import threading
+import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 
+_THREADS: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+
+
 class Late(Exception):
     """Something did not end in time."""
+
+
+def start_thread(name: str, target: Callable[..., Any], *arguments: Any) -> None:
+    """Starts a thread that does not keep the process alive."""
+    thread = threading.Thread(target=target, args=arguments, name=name, daemon=True)
+    _THREADS.add(thread)
+    thread.start()
+
+
+def wait_for_threads(timeout_s: float) -> None:
+    """Until every thread of `start_thread` has ended, at most `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    for thread in list(_THREADS):
+        thread.join(max(0.0, deadline - time.monotonic()))
+
+
+def whole_seconds(timeout_s: float) -> int:
+    """A timeout for a library that counts in seconds, at least one."""
+    return max(1, round(timeout_s))
 
 
 class Worker:
@@ -16,7 +40,7 @@ class Worker:
     def __init__(self, name: str):
         self._jobs: queue.SimpleQueue = queue.SimpleQueue()
         # The thread knows the queue only: it ends when its worker is forgotten.
-        threading.Thread(target=_work, args=(self._jobs,), name=name, daemon=True).start()
+        start_thread(name, _work, self._jobs)
 
     def run(self, job: Callable[[], Any], timeout_s: float) -> Any:
         """What `job()` returns or raises.

@@ -1,14 +1,13 @@
 """Batches of one table, fetched on a thread of their own."""
 
 import queue
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-from ._deadlines import Late
+from ._deadlines import Late, start_thread
 
 
 POLL_S = 1.0
@@ -36,6 +35,9 @@ class BatchFetcher:
 
     A batch that comes after `get` has given up is there for the next `get`: nothing that left the server
     is dropped before `close`.
+
+    Attributes:
+      ahead: whether it fetches ahead.
     """
 
     def __init__(self, open_stream: Callable[[int | None], Iterator[Sample]], batch: int, ahead: bool):
@@ -49,13 +51,13 @@ class BatchFetcher:
           ahead: fetch the next batch as soon as one is handed out, from an endless stream; else fetch
             exactly the items of a batch when it is asked for.
         """
-        self._open_stream, self._batch, self._ahead = open_stream, batch, ahead
+        self._open_stream, self._batch, self.ahead = open_stream, batch, ahead
         self._requests: queue.SimpleQueue = queue.SimpleQueue()
         self._answers: queue.SimpleQueue = queue.SimpleQueue()
         self._waiting = 0  # Requests without an answer yet.
         self._closed = False
         self._heard = time.monotonic()
-        threading.Thread(target=self._run, name="replay-sample", daemon=True).start()
+        start_thread("replay-sample", self._run)
 
     def get(self, timeout_s: float) -> Sample:
         """The next batch.
@@ -73,7 +75,7 @@ class BatchFetcher:
         self._waiting -= 1
         if error is not None:
             raise error
-        if self._ahead:
+        if self.ahead:
             self._request()
         return sample
 
@@ -114,7 +116,7 @@ class BatchFetcher:
                 return None, None
             if stream is None:
                 # What is missing of a begun batch is fetched exactly, or later batches would be cut too.
-                endless = self._ahead and not parts
+                endless = self.ahead and not parts
                 stream = self._open_stream(None if endless else self._batch - arrived)
             part = next(stream, None)
             self._heard = time.monotonic()
@@ -123,7 +125,7 @@ class BatchFetcher:
             else:
                 parts.append(part)
                 arrived += len(part.keys)
-        if not self._ahead or len(parts) > 1:
+        if not self.ahead or len(parts) > 1:
             stream = None
         return parts[0] if len(parts) == 1 else _joined(parts), stream
 

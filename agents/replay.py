@@ -10,6 +10,7 @@ Reverb listens on every network interface and cannot be told otherwise: whoever 
 read and write the tables. `docs/histories.md` has the firewall rule.
 """
 
+import atexit
 import contextlib
 import logging
 import os
@@ -18,13 +19,14 @@ import tempfile
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from . import replay_checkpoints
-from ._deadlines import Late, Worker
+from ._deadlines import Late, Worker, wait_for_threads, whole_seconds
 from ._listening import check_free, quiet
 from ._replay_items import ItemWriter, Shapes, check_priorities, fit_item, table_shapes
 from ._replay_status import describe_status, is_queue, table_status
@@ -47,8 +49,17 @@ with warnings.catch_warnings():
 
 _log = logging.getLogger(__name__)
 _LOCAL: set[str] = set()  # Addresses of servers in this process.
+_CLIENTS: "weakref.WeakSet[ReplayClient]" = weakref.WeakSet()
 _NO_ANSWER = "the server does not answer"
 _GRACE_S = 0.3  # For Reverb's own timeouts, which leave the connection usable.
+
+
+@atexit.register
+def _close_clients() -> None:
+    """A thread that comes back from Reverb while Python is being torn down would abort the process."""
+    for client in list(_CLIENTS):
+        client.close()
+    wait_for_threads(2 * POLL_S)
 
 
 class ReplayServer:
@@ -170,18 +181,18 @@ class ReplayClient:
         Args:
           address: "host:port" of the server.
           prefetch: whether `sample` fetches ahead: a batch, and up to four more on their way, are then
-            taken from the table before they are asked for. They are older by that much, and of a queue
-            they are lost when this client is closed or killed. Without it exactly what is asked for is
-            taken, more slowly. By default, from every table but queues.
+            taken from the table before they are asked for; of a queue they are lost when this client is
+            closed or killed. Else exactly what is asked for is taken. By default, not from queues.
         """
         self.address = address
         self._prefetch = prefetch
-        self._connection = _Connection(address)
+        self._connection: _Connection | None = None
         self._fetchers: dict[tuple[str, int], BatchFetcher] = {}
+        _CLIENTS.add(self)
 
     def info(self, timeout_s: float = 5.0) -> dict[str, Any]:
         """Reverb's `TableInfo` of every table, by name. Raises `ReplayError`."""
-        return self._call(lambda c, _: c.client.server_info(_seconds(timeout_s)), "ask", None, timeout_s)
+        return self._call(lambda c, _: c.client.server_info(whole_seconds(timeout_s)), "ask", None, timeout_s)
 
     def status(self, timeout_s: float = 5.0) -> dict[str, dict[str, Any]]:
         """What each table holds and who waits, by name, as JSON values. Raises `ReplayError`."""
@@ -212,7 +223,7 @@ class ReplayClient:
         values = check_priorities(priorities, len(rows), f"insert into {table}")
 
         def work(connection: _Connection, deadline: float) -> None:
-            shapes = _shapes(connection, table)
+            shapes = _shapes(connection, table, deadline)
             arrays = [fit_item(table, shapes, row, index) for index, row in enumerate(rows)]
             if table not in connection.writers:
                 connection.writers[table] = ItemWriter(connection.client.trajectory_writer(1), table)
@@ -240,8 +251,9 @@ class ReplayClient:
             return fetcher.get(deadline - time.monotonic())
         except Late as error:
             why = self.describe(table)
-            if fetcher.silent and why != _NO_ANSWER:
-                # The network has lost its stream. While the server itself is gone it waits for it, and goes on.
+            if fetcher.silent and (fetcher.ahead or why != _NO_ANSWER):
+                # The network has lost its stream. While the server itself is gone, exactly what was asked of it
+                # still comes, if late; what is fetched ahead comes sooner from a new stream.
                 self._drop_fetcher(table, batch)
             raise ReplayTimeout(
                 f"Could not sample {batch} items from {table} at the replay server at {self.address} within "
@@ -308,7 +320,7 @@ class ReplayClient:
         """Drops the connection, without waiting for anything under way."""
         for key in list(self._fetchers):
             self._drop_fetcher(*key)
-        self._reconnect()
+        self._disconnect()
 
     def __enter__(self) -> "ReplayClient":
         return self
@@ -316,9 +328,15 @@ class ReplayClient:
     def __exit__(self, *_: Any) -> None:
         self.close()
 
-    def _reconnect(self) -> None:
-        self._connection.close()
-        self._connection = _Connection(self.address)
+    def _connect(self) -> _Connection:
+        if self._connection is None:
+            self._connection = _Connection(self.address)
+        return self._connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def _drop_fetcher(self, table: str, batch: int) -> None:
         fetcher = self._fetchers.pop((table, batch), None)
@@ -329,14 +347,11 @@ class ReplayClient:
         if batch < 1:
             raise ReplayError(f"A batch has at least 1 item; got {batch}.")
 
-        def look(connection: _Connection, _: float) -> bool:
-            info = connection.client.server_info(_seconds(timeout_s))
-            connection.shapes.pop(table, None)  # The server may be another one by now.
-            _shapes(connection, table, info)
-            return is_queue(info[table])
+        def look(connection: _Connection, deadline: float) -> tuple[Shapes, bool]:
+            info = connection.client.server_info(whole_seconds(deadline - time.monotonic()))
+            return table_shapes(info, table, self.address), is_queue(info[table])
 
-        ordered = self._call(look, "sample from", table, timeout_s)
-        shapes = self._connection.shapes[table]
+        shapes, ordered = self._call(look, "sample from", table, timeout_s)
         ahead = self._prefetch if self._prefetch is not None else not ordered
         # A queue keeps its order only with one worker; two are faster elsewhere.
         workers = 1 if ordered or batch == 1 or not ahead else 2
@@ -353,7 +368,7 @@ class ReplayClient:
         deadline = time.monotonic() + timeout_s
         what = f"{verb} {table} at" if table else verb
         for attempt in (1, 2):
-            connection = self._connection
+            connection = self._connect()
             try:
                 return connection.worker.run(
                     lambda c=connection: work(c, deadline), deadline + _GRACE_S - time.monotonic()
@@ -361,13 +376,13 @@ class ReplayClient:
             except ReplayError:
                 raise
             except (Late, reverb.DeadlineExceededError) as error:
-                self._reconnect()
+                self._disconnect()
                 why = f": {self.describe(table)}" if table else ""
                 raise ReplayTimeout(
                     f"Could not {what} the replay server at {self.address} within {timeout_s:g} s{why}."
                 ) from error
             except Exception as error:
-                self._reconnect()
+                self._disconnect()
                 if attempt == 1 and any(text in str(error) for text in ("Socket closed", "Transport closed")):
                     continue
                 raise ReplayError(
@@ -398,10 +413,10 @@ def _reverb_table(table: Table) -> reverb.Table:
     )
 
 
-def _shapes(connection: _Connection, table: str, info: Mapping[str, Any] | None = None) -> Shapes:
+def _shapes(connection: _Connection, table: str, deadline: float) -> Shapes:
     """The table's signature, asked for once a connection. Raises `ReplayError`."""
     if table not in connection.shapes:
-        info = connection.client.server_info(5) if info is None else info
+        info = connection.client.server_info(whole_seconds(deadline - time.monotonic()))
         connection.shapes[table] = table_shapes(info, table, connection.client.server_address)
     return connection.shapes[table]
 
@@ -427,11 +442,6 @@ def _open_stream(
         stream = dataset.with_options(options).as_numpy_iterator()
     for info, data in stream:
         yield Sample(data, info.key, info.probability, int(info.table_size[-1]))
-
-
-def _seconds(timeout_s: float) -> int:
-    """Whole seconds, as `server_info` takes them."""
-    return max(1, round(timeout_s))
 
 
 def _reason(error: Exception) -> str:

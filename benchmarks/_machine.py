@@ -11,7 +11,7 @@ from typing import Any
 
 
 RESULTS = pathlib.Path(__file__).parent / "results"
-_PACKAGES = ("jax", "dm-haiku", "optax", "torch", "stable-baselines3")
+_PACKAGES = ("jax", "dm-haiku", "optax", "torch", "stable-baselines3", "dm-reverb")
 
 
 def hardware() -> str:

@@ -1,4 +1,4 @@
-"""`limbeck doctor`: versions, devices, what is installed here and what each missing extra would give."""
+"""`limbeck doctor`: what is installed here and what is missing; or what a replay server holds and who waits."""
 
 import importlib.metadata
 import importlib.util
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from ._usage import parse
+from ._usage import UsageError, parse
 
 
 # Extra -> (the modules that it brings, what they give).
@@ -55,21 +55,29 @@ REVERB_WARNING = (
 
 
 def doctor(arguments: Sequence[str]) -> None:
-    """`limbeck doctor [--json]`."""
+    """`limbeck doctor [--address HOST:PORT] [--deadline SECONDS] [--json]`."""
 
-    def options(json: bool = False) -> bool:
+    def options(address: str | None = None, deadline: float = 5.0, json: bool = False) -> tuple[Any, ...]:
         """Says what is installed here, which devices there are, and what each missing extra would give.
 
         Args:
+          address: HOST:PORT of a replay server: says instead what its tables hold and who waits for whom.
+          deadline: seconds that the server has to answer.
           json: print JSON.
         """
-        return json
+        return address, deadline, json
 
-    as_json = parse(options, "doctor", arguments)
-    found = examine()
+    address, deadline, as_json = parse(options, "doctor", arguments)
+    found = examine() if address is None else examine_server(address, deadline)
     if as_json:
         print(json.dumps(found, indent=2))
-        return
+    elif address is None:
+        _print_machine(found)
+    else:
+        _print_server(found)
+
+
+def _print_machine(found: dict[str, Any]) -> None:
     print(
         f"limbeck {found['limbeck']} on Python {found['python']}, {found['platform']}, {found['cores']} cores"
     )
@@ -85,6 +93,45 @@ def doctor(arguments: Sequence[str]) -> None:
         print(f"  {name:<8} {state} {'' if not extra['installed'] else 'for '}{extra['gives']}")
     for note in found["notes"]:
         print(f"\n{note}")
+
+
+def _print_server(found: dict[str, Any]) -> None:
+    print(f"replay server at {found['address']}")
+    for name, table in found["tables"].items():
+        ratio = table["samples_per_insert"]
+        limit = f", {ratio:g} samples an insert" if ratio is not None and table["kind"] != "queue" else ""
+        print(f"\n{name}: {table['kind']}, sampled from {table['min_size']} items on{limit}")
+        print(f"  {table['summary']}")
+    print(f"\n{REVERB_WARNING}")
+
+
+def examine_server(address: str, deadline_s: float) -> dict[str, Any]:
+    """What `limbeck doctor --address HOST:PORT --json` prints.
+
+    Raises:
+      UsageError: not an address.
+      ValueError: Reverb is not installed, or nothing answers within the deadline.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise UsageError(f"--address is HOST:PORT, such as localhost:8000; got {address!r}")
+    if not deadline_s > 0:
+        raise UsageError(f"--deadline is a number of seconds above 0; got {deadline_s:g}")
+    if not _installed("reverb"):
+        raise ValueError("A replay server can only be asked with Reverb: pip install 'limbeck[replay]'.")
+    # Reverb and TensorFlow take seconds to import.
+    from ..agents.replay import ReplayClient, ReplayError, describe_status
+
+    with ReplayClient(address) as client:
+        try:
+            tables = client.status(deadline_s)
+        except ReplayError as error:
+            raise ValueError(
+                f"No replay server answers at {address}: {error} Is it running, is this its address, does a firewall "
+                "keep this machine out?"
+            ) from error
+    described = {name: {**table, "summary": describe_status(table)} for name, table in tables.items()}
+    return {"address": address, "tables": described, "notes": [REVERB_WARNING]}
 
 
 def examine() -> dict[str, Any]:

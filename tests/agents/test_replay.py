@@ -90,7 +90,7 @@ def shared_client(shared):
 
     with ReplayClient(shared.address) as client:
         for name in client.info():
-            client._connection.client.reset(name)
+            client._connect().client.reset(name)
         yield client
 
 
@@ -142,7 +142,7 @@ def test_prefetching_is_bounded(shared):
 
     for table, prefetch in (("long", True), ("uniform", None)):
         with ReplayClient(shared.address, prefetch) as client:
-            client._connection.client.reset(table)
+            client._connect().client.reset(table)
             client.insert(table, items(0, 90))
             for n in range(3):
                 found = inside(client.sample(table, 4, 5))
@@ -355,7 +355,7 @@ def test_checkpoints_that_must_not_be_restored(tmp_path):
 
 
 def test_a_checkpoint_on_another_machine(server, client, monkeypatch):
-    connection = client._connection
+    connection = client._connect()
     monkeypatch.setattr(type(connection.client), "checkpoint", lambda self: "/elsewhere/server/incoming/2030")
     with pytest.raises(
         ReplayError, match="/elsewhere/server/incoming/2030, which this process does not find"
