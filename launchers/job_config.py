@@ -146,7 +146,7 @@ def job_config(
     chosen = {
         "env_arguments": {},
         "torso": None,
-        "settings": algorithm.config(**(settings or {})),
+        "settings": algorithm.config(**{**algorithm.hosted, **(settings or {})}),
         "replay": dataclasses.replace(algorithm.replay, **(replay or {})),
     }
     return JobConfig(env=env, agent=agent, **{**chosen, **fields})

@@ -1,0 +1,65 @@
+"""stable-baselines3's PPO on a MiniGrid until it is solved: `python -m benchmarks._jobs_peer ENV SEED OUT`."""
+
+import json
+import pathlib
+import sys
+
+import gymnasium
+import minigrid  # noqa: F401  # Registers the environments.
+import numpy as np
+from minigrid.wrappers import FlatObsWrapper
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+
+SHARE, EPISODES = 0.95, 100
+
+
+def _wrapped(env: str) -> gymnasium.Env:
+    return Monitor(FlatObsWrapper(gymnasium.make(env)))
+
+
+class _UntilSolved(BaseCallback):
+    """Evaluates once the last hundred episodes were mostly solved, and ends the training when it is convincing."""
+
+    def __init__(self, env: str, seed: int):
+        super().__init__()
+        self.env, self.seed, self.success = env, seed, 0.0
+        self.next_evaluation = 0
+
+    def _on_step(self) -> bool:
+        recent = [episode["r"] > 0 for episode in self.model.ep_info_buffer or ()]
+        if (
+            len(recent) < EPISODES
+            or np.mean(recent) < SHARE - 0.05
+            or self.num_timesteps < self.next_evaluation
+        ):
+            return True
+        self.next_evaluation = self.num_timesteps + 8192
+        raw = make_vec_env(lambda: _wrapped(self.env), 10, seed=10_000 + self.seed, vec_env_cls=DummyVecEnv)
+        played = VecNormalize(raw, training=False, norm_reward=False)
+        played.obs_rms = self.training_env.obs_rms
+        returns, _ = evaluate_policy(self.model, played, EPISODES, return_episode_rewards=True)
+        self.success = float(np.mean(np.asarray(returns) > 0))
+        return self.success < SHARE
+
+
+def main() -> None:
+    env, seed, out = sys.argv[1], int(sys.argv[2]), pathlib.Path(sys.argv[3])
+    # The zoo's settings for MiniGrid-DoorKey-5x5-v0.
+    streams = VecNormalize(make_vec_env(lambda: _wrapped(env), 8, seed=seed, vec_env_cls=DummyVecEnv))
+    model = PPO(
+        "MlpPolicy", streams, n_steps=128, batch_size=64, gae_lambda=0.95, gamma=0.99, n_epochs=10, ent_coef=0.0,
+        learning_rate=2.5e-4, clip_range=0.2, seed=seed, device="cpu",
+    )  # fmt: skip
+    until = _UntilSolved(env, seed)
+    model.learn(2_000_000, callback=until)
+    out.write_text(json.dumps({"steps": model.num_timesteps, "success": until.success}))
+
+
+if __name__ == "__main__":
+    main()
