@@ -2,9 +2,8 @@
 
 Reverb 0.14 has timeouts for `flush`, `server_info` and the rate limiter of a sampler. Everything else
 (and those too, where a connection is dead) can block for ever. So every call runs on a worker thread
-that is given up at its deadline, with its connection; the next call uses a fresh one. A call that was
-given up may still be carried out later, once its server is back. Nothing may depend on a queue alone for
-not losing data.
+that is given up at its deadline, with its connection; the next call uses a fresh one. What was given up may
+still be carried out later. Nothing may depend on a queue alone for not losing data.
 
 Reverb listens on every network interface and cannot be told otherwise: whoever reaches the port can
 read and write the tables. `docs/histories.md` has the firewall rule.
