@@ -15,11 +15,12 @@ class Late(Exception):
     """Something did not end in time."""
 
 
-def start_thread(name: str, target: Callable[..., Any], *arguments: Any) -> None:
+def start_thread(name: str, target: Callable[..., Any], *arguments: Any) -> threading.Thread:
     """Starts a thread that does not keep the process alive."""
     thread = threading.Thread(target=target, args=arguments, name=name, daemon=True)
     _THREADS.add(thread)
     thread.start()
+    return thread
 
 
 def wait_for_threads(timeout_s: float) -> None:

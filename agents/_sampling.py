@@ -57,7 +57,7 @@ class BatchFetcher:
         self._waiting = 0  # Requests without an answer yet.
         self._closed = False
         self._heard = time.monotonic()
-        start_thread("replay-sample", self._run)
+        self._thread = start_thread("replay-sample", self._run)
 
     def get(self, timeout_s: float) -> Sample:
         """The next batch.
@@ -89,6 +89,10 @@ class BatchFetcher:
         """Ends the thread when its stream next says something, without waiting for it."""
         self._closed = True
         self._requests.put(None)
+
+    def wait_closed(self) -> None:
+        """Until nothing is taken from the server any more, but not for one that is gone."""
+        self._thread.join(POLL_S + 0.5)
 
     def _request(self) -> None:
         self._heard = time.monotonic()

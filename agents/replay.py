@@ -2,9 +2,8 @@
 
 Reverb 0.14 has timeouts for `flush`, `server_info` and the rate limiter of a sampler. Everything else
 (and those too, where a connection is dead) can block for ever. So every call runs on a worker thread
-that is given up at its deadline, with its connection; the next call uses a fresh one. A call that was
-given up may still be carried out later, once its server is back. Nothing may depend on a queue alone for
-not losing data.
+that is given up at its deadline, with its connection; the next call uses a fresh one. What was given up may
+still be carried out later. Nothing may depend on a queue alone for not losing data.
 
 Reverb listens on every network interface and cannot be told otherwise: whoever reaches the port can
 read and write the tables. `docs/histories.md` has the firewall rule.
@@ -216,8 +215,7 @@ class ReplayClient:
         Raises:
           ReplayTimeout: inserts had to wait for samples, or the server did not answer. Items may have
             arrived, or arrive later: whoever inserts them again may insert them twice.
-          ReplayError: an item does not fit the table's signature (then none was inserted), or the server
-            refused.
+          ReplayError: an item does not fit the table (then none was inserted), or the server refused.
         """
         rows = [items] if isinstance(items, Mapping) else list(items)
         values = check_priorities(priorities, len(rows), f"insert into {table}")
@@ -252,8 +250,7 @@ class ReplayClient:
         except Late as error:
             why = self.describe(table)
             if fetcher.silent and (fetcher.ahead or why != _NO_ANSWER):
-                # The network has lost its stream. While the server itself is gone, exactly what was asked of it
-                # still comes, if late; what is fetched ahead comes sooner from a new stream.
+                # The network has lost its stream. While the server is gone, what was asked of it still comes.
                 self._drop_fetcher(table, batch)
             raise ReplayTimeout(
                 f"Could not sample {batch} items from {table} at the replay server at {self.address} within "
@@ -317,9 +314,12 @@ class ReplayClient:
         return describe_status(tables[table])
 
     def close(self) -> None:
-        """Drops the connection, without waiting for anything under way."""
-        for key in list(self._fetchers):
-            self._drop_fetcher(*key)
+        """Ends it. Where a sample is under way this takes a second or two; afterwards nothing is taken."""
+        fetchers, self._fetchers = list(self._fetchers.values()), {}
+        for fetcher in fetchers:
+            fetcher.close()
+        for fetcher in fetchers:
+            fetcher.wait_closed()
         self._disconnect()
 
     def __enter__(self) -> "ReplayClient":

@@ -37,7 +37,8 @@ import sys, time
 sys.path.insert(0, sys.argv[1])
 from limbeck.agents import Table
 from limbeck.agents.replay import ReplayServer
-tables = [Table("rows", "queue", {"a": ((3,), "int32"), "b": ((), "float32")}, 4)]
+signature = {"a": ((3,), "int32"), "b": ((), "float32")}
+tables = [Table("rows", "queue", signature, 4), Table("long", "queue", signature, 900)]
 with ReplayServer(tables, int(sys.argv[2])):
     print("up", flush=True)
     time.sleep(120)
@@ -134,6 +135,18 @@ def test_what_was_not_asked_for_stays_in_a_queue(shared, shared_client):
     shared_client.insert("long", items(10, 20))
     assert inside(shared_client.sample("long", 8, 5)) == [4, 5, 6, 7, 8, 9, 10, 11]
     assert inside(shared_client.sample("long", 8, 5)) == [12, 13, 14, 15, 16, 17, 18, 19]
+
+
+def test_a_closed_client_takes_nothing_more(shared, shared_client):
+    from limbeck.agents.replay import ReplayClient
+
+    for prefetch in (None, True):
+        other = ReplayClient(shared.address, prefetch)
+        with pytest.raises(ReplayTimeout):
+            other.sample("long", 4, 0.1)
+        other.close()
+        shared_client.insert("long", items(0, 3))
+        assert inside(shared_client.sample("long", 3, 5)) == [0, 1, 2]
 
 
 def test_prefetching_is_bounded(shared):
@@ -383,6 +396,10 @@ def test_a_server_that_is_killed_and_comes_back():
         with ReplayClient(f"localhost:{port}") as client, ReplayClient(f"localhost:{port}") as idle:
             client.insert("rows", items(0, 2), timeout_s=5)
             assert inside(client.sample("rows", 2, 5)) == [0, 1]
+            client.insert("long", items(0, 900), timeout_s=20)
+            with ReplayClient(f"localhost:{port}", prefetch=True) as reader:
+                found = [i for _ in range(45) for i in inside(reader.sample("long", 20, 5))]
+            assert found == list(range(900))  # In order through the network too.
             assert idle.info()["rows"].max_size == 4
             process.kill()
             process.communicate()

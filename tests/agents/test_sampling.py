@@ -103,14 +103,10 @@ def test_a_closed_fetcher_takes_nothing_more():
     fetcher = BatchFetcher(server.open, 2, ahead=False)
     with pytest.raises(Late):
         fetcher.get(0.01)
-    before = threading.active_count()
     fetcher.close()
     server.put(None)  # The server answers that there was nothing.
-    for _ in range(500):
-        if threading.active_count() < before:
-            break
-        threading.Event().wait(0.01)
-    assert threading.active_count() < before
+    fetcher.wait_closed()
+    assert not fetcher._thread.is_alive()
     assert server.opened == [2]
 
 
