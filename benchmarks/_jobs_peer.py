@@ -7,7 +7,8 @@ import sys
 import gymnasium
 import minigrid  # noqa: F401  # Registers the environments.
 import numpy as np
-from minigrid.wrappers import FlatObsWrapper
+from gymnasium.wrappers import FlattenObservation
+from minigrid.wrappers import ImgObsWrapper
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
@@ -20,7 +21,7 @@ SHARE, EPISODES = 0.95, 100
 
 
 def _wrapped(env: str) -> gymnasium.Env:
-    return Monitor(FlatObsWrapper(gymnasium.make(env)))
+    return Monitor(FlattenObservation(ImgObsWrapper(gymnasium.make(env))))
 
 
 class _UntilSolved(BaseCallback):
@@ -50,11 +51,11 @@ class _UntilSolved(BaseCallback):
 
 def main() -> None:
     env, seed, out = sys.argv[1], int(sys.argv[2]), pathlib.Path(sys.argv[3])
-    # The zoo's settings for MiniGrid-DoorKey-5x5-v0.
-    streams = VecNormalize(make_vec_env(lambda: _wrapped(env), 8, seed=seed, vec_env_cls=DummyVecEnv))
+    # The settings of the job: 16 streams, 64 steps of each an update, minibatches of 128, 4 epochs.
+    streams = VecNormalize(make_vec_env(lambda: _wrapped(env), 16, seed=seed, vec_env_cls=DummyVecEnv))
     model = PPO(
-        "MlpPolicy", streams, n_steps=128, batch_size=64, gae_lambda=0.95, gamma=0.99, n_epochs=10, ent_coef=0.0,
-        learning_rate=2.5e-4, clip_range=0.2, seed=seed, device="cpu",
+        "MlpPolicy", streams, n_steps=64, batch_size=128, gae_lambda=0.95, gamma=0.99, n_epochs=4, ent_coef=0.01,
+        learning_rate=1e-3, clip_range=0.2, seed=seed, device="cpu",
     )  # fmt: skip
     until = _UntilSolved(env, seed)
     model.learn(2_000_000, callback=until)
