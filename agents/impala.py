@@ -50,12 +50,12 @@ class IMPALAConfig:
       max_gradient_norm: global norm at which the gradient is clipped.
     """
 
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     gamma: float = 0.99
-    lambda_: float = 1.0
+    lambda_: float = 0.95
     clip_rho: float = 1.0
     clip_policy_rho: float = 1.0
-    entropy_cost: float = 0.01
+    entropy_cost: float = 0.001
     value_cost: float = 0.5
     reward_clip: float = 0.0
     core: Core = "none"

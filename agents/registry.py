@@ -47,7 +47,8 @@ _LADDER = MappingProxyType({"epsilon_end": 0.4, "ladder": 7.0})
 ALGORITHMS: dict[str, Algorithm] = {
     "a2c": Algorithm(
         a2c, A2CConfig, "Advantage actor-critic, lambda returns, one learner for many streams.",
-        ReplayPlan("queue", unroll=16, period=16, batch=16, max_size=32),
+        ReplayPlan("queue", unroll=16, period=16, batch=8, max_size=16),
+        MappingProxyType({"entropy_cost": 0.001}),
     ),
     "dqn": Algorithm(
         dqn, DQNConfig, "DQN: double, duelling, n-step, prioritised; each a setting.",
@@ -59,7 +60,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     ),
     "impala": Algorithm(
         impala, IMPALAConfig, "Actor-critic with V-trace, for actors that lag behind; recurrent if asked.",
-        ReplayPlan("queue", unroll=32, period=32, batch=16, max_size=64),
+        ReplayPlan("queue", unroll=16, period=16, batch=8, max_size=32),
     ),
     "muesli": Algorithm(
         muesli, MuesliConfig, "Muesli: clipped MPO regulariser, Retrace, and a model learned beside the policy.",

@@ -148,7 +148,9 @@ def test_the_unroll_equals_acting_step_by_step(recurrent):
 def test_bootstraps_with_the_memory_that_the_rows_left():
     """Without rewards, discounts or ends every on-policy target is what the last step led to is worth."""
     agent = impala(
-        GRID, ACTIONS, IMPALAConfig(core="lstm", core_width=8, hidden=(8,), gamma=1.0, reward_clip=1)
+        GRID,
+        ACTIONS,
+        IMPALAConfig(core="lstm", core_width=8, hidden=(8,), gamma=1.0, lambda_=1.0, reward_clip=1),
     )
     state, xy = agent.init(jax.random.key(0)), trajectory().observation
     state.params["value"]["b"] += 3.0  # Values that are all positive.
@@ -195,7 +197,9 @@ def test_first_and_last_reset_the_memory_and_mid_does_not(recurrent):
 
 def test_losses_and_clipped_rewards_against_numpy():
     t = trajectory()
-    config = IMPALAConfig(hidden=(8,), gamma=0.9, reward_clip=0.5, entropy_cost=0.05, value_cost=0.3)
+    config = IMPALAConfig(
+        hidden=(8,), gamma=0.9, lambda_=1.0, reward_clip=0.5, entropy_cost=0.05, value_cost=0.3
+    )
     agent = impala(GRID, ACTIONS, config)
     state = agent.init(jax.random.key(0))
     state.params["policy"]["w"] = jax.random.normal(jax.random.key(9), (8, 3))
