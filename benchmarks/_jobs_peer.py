@@ -8,20 +8,20 @@ import gymnasium
 import minigrid  # noqa: F401  # Registers the environments.
 import numpy as np
 from gymnasium.wrappers import FlattenObservation
-from minigrid.wrappers import ImgObsWrapper
+from minigrid.wrappers import ImgObsWrapper, OneHotPartialObsWrapper
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 
 SHARE, EPISODES = 0.95, 100
 
 
 def _wrapped(env: str) -> gymnasium.Env:
-    return Monitor(FlattenObservation(ImgObsWrapper(gymnasium.make(env))))
+    return Monitor(FlattenObservation(ImgObsWrapper(OneHotPartialObsWrapper(gymnasium.make(env)))))
 
 
 class _UntilSolved(BaseCallback):
@@ -41,9 +41,9 @@ class _UntilSolved(BaseCallback):
         ):
             return True
         self.next_evaluation = self.num_timesteps + 8192
-        raw = make_vec_env(lambda: _wrapped(self.env), 10, seed=10_000 + self.seed, vec_env_cls=DummyVecEnv)
-        played = VecNormalize(raw, training=False, norm_reward=False)
-        played.obs_rms = self.training_env.obs_rms
+        played = make_vec_env(
+            lambda: _wrapped(self.env), 10, seed=10_000 + self.seed, vec_env_cls=DummyVecEnv
+        )
         returns, _ = evaluate_policy(self.model, played, EPISODES, return_episode_rewards=True)
         self.success = float(np.mean(np.asarray(returns) > 0))
         return self.success < SHARE
@@ -51,10 +51,9 @@ class _UntilSolved(BaseCallback):
 
 def main() -> None:
     env, seed, out = sys.argv[1], int(sys.argv[2]), pathlib.Path(sys.argv[3])
-    # The settings of the job: 16 streams, 64 steps of each an update, minibatches of 128, 4 epochs.
-    streams = VecNormalize(make_vec_env(lambda: _wrapped(env), 16, seed=seed, vec_env_cls=DummyVecEnv))
+    streams = make_vec_env(lambda: _wrapped(env), 16, seed=seed, vec_env_cls=DummyVecEnv)
     model = PPO(
-        "MlpPolicy", streams, n_steps=64, batch_size=128, gae_lambda=0.95, gamma=0.99, n_epochs=4, ent_coef=0.01,
+        "MlpPolicy", streams, n_steps=128, batch_size=256, gae_lambda=0.95, gamma=0.99, n_epochs=4, ent_coef=0.01,
         learning_rate=1e-3, clip_range=0.2, seed=seed, device="cpu",
     )  # fmt: skip
     until = _UntilSolved(env, seed)

@@ -26,8 +26,8 @@ def solve(seeds: int) -> dict[str, Any]:
     """Seconds, start-up included, and steps until 100 evaluation episodes are solved at a share of 0.95.
 
     Ours is `limbeck run minigrid`: processes, Reverb and the evaluation at the end count. The peer is
-    stable-baselines3's PPO on the flat symbolic view with the same settings of PPO and as many streams, in one
-    process; it is stopped as soon as an evaluation reaches the share.
+    stable-baselines3's PPO on the one-hot symbolic view, 16 streams of 128 steps an update, in one process; it is
+    stopped as soon as an evaluation reaches the share. On the view as plain numbers it did not learn in 8 minutes.
     """
     ours, theirs = [], []
     for seed in range(seeds):
