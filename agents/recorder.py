@@ -34,13 +34,15 @@ class HistoryRecorder:
         Args:
           manifest: of the store.
           group: whose histories the streams are, in their order.
-          start: the step of the histories at which the streams begin: their watermark.
+          start: the step of the histories at which the streams begin: their watermark. At their length there
+            is nothing left to record.
           send: `send(chunk, flat fields)`; may lose what it is given.
           resend_after_s: a block is sent again when it was not acknowledged for so long.
         """
         self._manifest, self._group, self._send = manifest, group, send
         self._resend_after_s = resend_after_s
-        self._chunk, self._filled = start // manifest.steps_per_chunk, 0
+        # Rounded up: a last chunk that is short ends where the histories do, not at a multiple.
+        self._chunk, self._filled = -(-start // manifest.steps_per_chunk), 0
         self._block: dict[str, Any] | None = None
         self._kept: dict[int, tuple[float, dict[str, np.ndarray]]] = {}
 
