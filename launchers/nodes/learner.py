@@ -124,12 +124,16 @@ class _Job:
         """
         root = self.context.run_directory
         limit = _LAST_CHECKPOINT_S if self.context.stopping.is_set() else _CHECKPOINT_S
-        place = self._link.call(lambda client: client.checkpoint(limit), within_s=limit)
-        if place is None:
+        written = self._link.call(
+            lambda client: (client.status()[TABLE]["inserts"], client.checkpoint(limit)), within_s=limit
+        )
+        if written is None:
             _log.warning("no checkpoint: the replay server did not answer")
             return False
+        inserts, place = written
         about = {
             "replay": str(pathlib.Path(place).relative_to(root)),
+            "inserts": inserts,
             "updates": self.learner.updates,
             "finished": finished,
             "episodes": self.episodes.count,
