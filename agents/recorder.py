@@ -59,7 +59,7 @@ class HistoryRecorder:
         """Adds one step of every stream; sends the block that it completes."""
         if not self.recording:
             return
-        row = _row(rows)
+        row = _row(rows, self._manifest.action["dtype"])
         times = self._manifest.times(self._chunk)
         block = self._block
         if block is None:
@@ -85,7 +85,7 @@ class HistoryRecorder:
                 self._send(chunk, fields)
 
 
-def _row(rows: Rows) -> dict[str, Any]:
+def _row(rows: Rows, action_dtype: str) -> dict[str, Any]:
     last = rows.led_to.step_type == LAST
 
     def final(value: np.ndarray) -> np.ndarray:
@@ -93,7 +93,8 @@ def _row(rows: Rows) -> dict[str, Any]:
 
     return {
         "observation": rows.timestep.observation,
-        "action": rows.action,
+        # Agents choose int32, whatever integers the environment's own are.
+        "action": rows.action.astype(action_dtype),
         "reward": rows.led_to.reward,
         "discount": rows.led_to.discount,
         "step_type": rows.led_to.step_type,

@@ -1,5 +1,6 @@
 """The recorder of hosted actors: blocks of rows, kept and sent until the store has them."""
 
+import dataclasses
 import time
 
 import dm_env
@@ -61,6 +62,16 @@ class Sent:
     @property
     def chunks(self) -> list[int]:
         return [chunk for chunk, _ in self.blocks]
+
+
+def test_actions_are_of_the_environments_dtype():
+    """Agents choose int32; gymnasium's discrete actions are int64."""
+    sent, about = Sent(), dataclasses.replace(manifest(), action={"shape": [], "dtype": "int64"})
+    recording = HistoryRecorder(about, 1, 0, sent)
+    for number in range(CHUNK):
+        recording.add(rows(number))
+    ((_, fields),) = sent.blocks
+    assert fields["action"].dtype == np.int64 and fields["action"].tolist() == [[0, 1, 2, 3]] * 2
 
 
 def recorder(send, start: int = 0, group: int = 1, resend_after_s: float = 1000.0) -> HistoryRecorder:
