@@ -72,7 +72,9 @@ class Learner:
     def template(agent: Agent, seed: int) -> LearnerState:
         """The state of a learner that has learned nothing: also the form of its checkpoints."""
         key = jax.random.key(seed)
-        return LearnerState(agent.init(jax.random.fold_in(key, 0)), jax.random.fold_in(key, 1), jnp.int32(0))
+        # A target network begins as the very arrays of the online one, and updates donate each leaf once.
+        state = jax.tree.map(jnp.copy, agent.init(jax.random.fold_in(key, 0)))
+        return LearnerState(state, jax.random.fold_in(key, 1), jnp.int32(0))
 
     def update(self, batch: Batch) -> tuple[dict[str, Any], jax.Array, np.ndarray]:
         """One update.

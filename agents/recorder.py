@@ -34,13 +34,15 @@ class HistoryRecorder:
         Args:
           manifest: of the store.
           group: whose histories the streams are, in their order.
-          start: the step of the histories at which the streams begin: their watermark.
+          start: the step of the histories at which the streams begin: their watermark. At their length there
+            is nothing left to record.
           send: `send(chunk, flat fields)`; may lose what it is given.
           resend_after_s: a block is sent again when it was not acknowledged for so long.
         """
         self._manifest, self._group, self._send = manifest, group, send
         self._resend_after_s = resend_after_s
-        self._chunk, self._filled = start // manifest.steps_per_chunk, 0
+        # Rounded up: a last chunk that is short ends where the histories do, not at a multiple.
+        self._chunk, self._filled = -(-start // manifest.steps_per_chunk), 0
         self._block: dict[str, Any] | None = None
         self._kept: dict[int, tuple[float, dict[str, np.ndarray]]] = {}
 
@@ -57,7 +59,7 @@ class HistoryRecorder:
         """Adds one step of every stream; sends the block that it completes."""
         if not self.recording:
             return
-        row = _row(rows)
+        row = _row(rows, self._manifest.action["dtype"])
         times = self._manifest.times(self._chunk)
         block = self._block
         if block is None:
@@ -83,7 +85,7 @@ class HistoryRecorder:
                 self._send(chunk, fields)
 
 
-def _row(rows: Rows) -> dict[str, Any]:
+def _row(rows: Rows, action_dtype: str) -> dict[str, Any]:
     last = rows.led_to.step_type == LAST
 
     def final(value: np.ndarray) -> np.ndarray:
@@ -91,7 +93,8 @@ def _row(rows: Rows) -> dict[str, Any]:
 
     return {
         "observation": rows.timestep.observation,
-        "action": rows.action,
+        # Agents choose int32, whatever integers the environment's own are.
+        "action": rows.action.astype(action_dtype),
         "reward": rows.led_to.reward,
         "discount": rows.led_to.discount,
         "step_type": rows.led_to.step_type,

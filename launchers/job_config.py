@@ -137,7 +137,7 @@ def job_config(
     replay: Mapping[str, Any] | None = None,
     **fields: Any,
 ) -> JobConfig:
-    """A job with the algorithm's own settings and replay plan, but for what is given.
+    """A job with the algorithm's settings for hosted jobs and its replay plan, but for what is given.
 
     Raises ValueError as `find_algorithm` and the settings do.
     """

@@ -70,8 +70,8 @@ def history_watermarks(run_directory: pathlib.Path) -> list[int] | None:
 class JobStore:
     """The history store of a job as its sink keeps it. For any thread.
 
-    Every start of an actor begins an epoch of its group: blocks of earlier ones, which may still lie in the
-    queue, are of steps that were given up, and are thrown away. Epochs are on disk before they are told.
+    Every start of an actor is an epoch of its group: blocks of earlier ones, which may still lie in the queue,
+    are of steps that were given up, and are thrown away. Epochs are on disk before a caller learns of them.
     """
 
     def __init__(self, run_directory: pathlib.Path, config: JobConfig):
@@ -90,15 +90,30 @@ class JobStore:
         """Whether every history is whole."""
         return self._writer.complete
 
-    def begin(self, group: int) -> dict[str, int]:
-        """A new start of a group's streams: its `epoch`, and the `watermark` at which they go on."""
+    def begin(self, group: int, epoch: int) -> int:
+        """A start of a group's streams.
+
+        Args:
+          group: of the store.
+          epoch: the actor's incarnation. Said again it changes nothing, so a call that seemed lost may be
+            repeated before the first block is sent.
+
+        Returns:
+          The watermark, at which the streams go on.
+
+        Raises:
+          ValueError: there was a later start already.
+        """
         with self._lock:
-            before = self._epochs.get(str(group), 0)
-            # Nothing is lost where there was no start before: the streams begin.
-            watermark = self._writer.restart(group) if before else self._watermark(group)
-            self._epochs[str(group)] = before + 1
-            write_json(self._path, self._epochs)
-        return {"epoch": before + 1, "watermark": watermark}
+            before = self._epochs.get(str(group))
+            if before is not None and epoch < before:
+                raise ValueError(f"start {epoch} of group {group} is over: start {before} goes on with it")
+            if before is not None and epoch > before:
+                self._writer.restart(group)  # Nothing is lost where there was no start before.
+            if epoch != before:
+                self._epochs[str(group)] = epoch
+                write_json(self._path, self._epochs)
+            return self._watermark(group)
 
     def watermark(self, group: int) -> int:
         """How far a group's histories are whole."""

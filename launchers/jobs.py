@@ -112,8 +112,9 @@ def replay_directory(run_directory: pathlib.Path) -> pathlib.Path:
 def published(run_directory: pathlib.Path) -> dict[str, Any] | None:
     """The settings beside the newest checkpoint: what was published together with it; None before the first.
 
-    Keys: `replay` (the replay checkpoint's folder, relative to the run directory), `updates`, `finished`,
-    `episodes`, and `watermarks` (how far each learning history was whole, or None where none are kept).
+    Keys: `replay` (the replay checkpoint's folder, relative to the run directory), `inserts` (items that replay had
+    been given just before it), `updates`, `finished`, `episodes`, and `watermarks` (how far each learning history
+    was whole, or None where none are kept).
     """
     directory = checkpoint_directory(run_directory)
     return checkpoints.settings(directory) if checkpoints.steps(directory) else None

@@ -115,16 +115,14 @@ class _Recording:
         self._context, self._group = context, group
         self._manifest = history_manifest(config)
         self._link, self._sink = ReplayLink(context), None
-        self._epoch = 0
         self._recorder: HistoryRecorder | None = None
 
     def begin(self) -> bool:
         """Asks the sink where the streams go on; False where the node is to stop first."""
         while not self._context.stopping.is_set():
-            found = self._call("begin")
-            if found is not None:
-                self._epoch = found["epoch"]
-                self._recorder = HistoryRecorder(self._manifest, self._group, found["watermark"], self._send)
+            watermark = self._call("begin", epoch=self._context.incarnation)
+            if watermark is not None:
+                self._recorder = HistoryRecorder(self._manifest, self._group, watermark, self._send)
                 return True
             self._context.stopping.wait(0.2)
         return False
@@ -153,15 +151,15 @@ class _Recording:
         self._link.close()
 
     def _send(self, chunk: int, fields: Mapping[str, np.ndarray]) -> None:
-        item = block_item(self._manifest, self._group, chunk, fields, self._epoch)
+        item = block_item(self._manifest, self._group, chunk, fields, self._context.incarnation)
         # What is not sent now is sent again when it is not acknowledged.
         self._link.call(lambda client: client.insert(HISTORIES_TABLE, item, timeout_s=_INSERT_S), within_s=0)
 
-    def _call(self, method: str) -> Any:
+    def _call(self, method: str, **arguments: Any) -> Any:
         try:
             if self._sink is None:
                 self._sink = self._context.connect("sink", 5.0)
-            return self._sink.call(method, deadline_s=5.0, group=self._group)
+            return self._sink.call(method, deadline_s=5.0, group=self._group, **arguments)
         except (NodeGone, CallTimeout) as error:
             _log.info("the history sink is away: %s", error)
             return None

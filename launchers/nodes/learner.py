@@ -107,22 +107,33 @@ class _Job:
                 last = time.monotonic()
         self.learner.publish()
         done = self.learner.updates >= self.config.updates or self.reached.is_set()
-        self.publish(finished=done)
+        is_published = self.publish(finished=done)
         diary.write(self.learner.updates)
         self._link.close()
+        if done and not is_published and not self.context.stopping.is_set():
+            # Returning would leave the evaluator to wait for it for ever.
+            raise RuntimeError("the final checkpoint could not be published: replay did not write its own")
         if not done and not self.context.stopping.is_set():
             raise RuntimeError("the learner ran out of batches although nobody told it to stop")
 
-    def publish(self, finished: bool) -> None:
-        """One checkpoint of all that belongs together: a replay checkpoint first, then all under one rename."""
+    def publish(self, finished: bool) -> bool:
+        """One checkpoint of all that belongs together: a replay checkpoint first, then all under one rename.
+
+        Returns:
+          Whether it was published; not where the replay server does not answer.
+        """
         root = self.context.run_directory
         limit = _LAST_CHECKPOINT_S if self.context.stopping.is_set() else _CHECKPOINT_S
-        place = self._link.call(lambda client: client.checkpoint(limit), within_s=limit)
-        if place is None:
+        written = self._link.call(
+            lambda client: (client.status()[TABLE]["inserts"], client.checkpoint(limit)), within_s=limit
+        )
+        if written is None:
             _log.warning("no checkpoint: the replay server did not answer")
-            return
+            return False
+        inserts, place = written
         about = {
             "replay": str(pathlib.Path(place).relative_to(root)),
+            "inserts": inserts,
             "updates": self.learner.updates,
             "finished": finished,
             "episodes": self.episodes.count,
@@ -132,6 +143,7 @@ class _Job:
             checkpoint_directory(root), self.learner.updates, self.learner.state, about, keep=self.config.keep
         )
         _prune(root)
+        return True
 
     def _update_priorities(self, keys: np.ndarray, priorities: np.ndarray) -> None:
         # What was removed meanwhile is ignored by the server; a server that is away has old priorities anyway.
@@ -221,12 +233,22 @@ def _batches(context: Context, config: JobConfig) -> Iterator[tuple[Batch, np.nd
 
     threading.Thread(target=sample, name="sampler", daemon=True).start()
     try:
-        while (found := ready.get()) is not None:
+        # A node that is to stop does not wait for a batch that nobody fills: its time is for the last checkpoint.
+        while (found := _take(ready, context)) is not None:
             if isinstance(found, BaseException):
                 raise found
             yield Batch(found.data, found.probabilities, found.table_size), found.keys
     finally:
         ended.set()
+
+
+def _take(ready: queue.Queue, context: Context) -> Any:
+    while True:
+        try:
+            return ready.get(timeout=0.2)
+        except queue.Empty:
+            if context.stopping.is_set():
+                return None
 
 
 def _put(ready: queue.Queue, value: Any, ended: threading.Event) -> None:

@@ -21,13 +21,16 @@ def run(context: Context) -> None:
     tables = [parts(config).table, *history_tables(config)]
     about = published(context.run_directory)
     restore = None if about is None else context.run_directory / about["replay"]
-    if restore is not None:
-        _log.info("replay goes on from %s", restore)
     root = replay_directory(context.run_directory)
     with (
         replay.ReplayServer(tables, checkpoints=root, restore=restore) as server,
         replay.ReplayClient(server.address) as client,
     ):
+        if restore is not None:
+            found = client.status()[TABLE]
+            _log.info(
+                "replay goes on from %s: %d items after %d inserts", restore, found["size"], found["inserts"]
+            )
         context.advertise(ADDRESS, server.address)
         while not context.stopping.wait(1.0):
             try:

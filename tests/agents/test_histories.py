@@ -196,6 +196,57 @@ def test_any_order_and_repeats_leave_the_same_bytes(tmp_path, store):
     assert tree(tmp_path / "b") == tree(store)
 
 
+# Streams that start again.
+
+
+def test_a_restart_cuts_every_history_of_its_group_at_the_watermark(tmp_path):
+    manifest, arrays = make_manifest(), make_arrays()
+    blocks = {(g, c): make() for g, c, make in split_blocks(manifest, arrays)}
+    with HistoryWriter.create_or_open(tmp_path, manifest) as writer:
+        assert writer.restart(0) == 0  # Nothing was whole: the streams begin.
+        assert writer.manifest.cuts == ()
+        for place in [(0, 0), (0, 1), (1, 0)]:
+            writer.write(*place, blocks[place])
+        assert writer.restart(0) == 16
+        assert writer.restart(2) == 0
+        assert writer.manifest.cuts == tuple((history, 16) for history in range(4))
+        assert writer.restart(0) == 16  # Said twice, recorded once.
+        assert len(writer.manifest.cuts) == 4
+        writer.write(0, 2, blocks[0, 2])
+        assert writer.restart(0) == 24  # Whole: nothing is lost.
+        assert writer.restart(1) == 8
+        assert writer.manifest.cuts == tuple(
+            [(history, 16) for history in range(4)] + [(history, 8) for history in range(4, 8)]
+        )
+        with pytest.raises(HistoryError, match=r"Block \(3, 0\) lies outside the store"):
+            writer.restart(3)
+        found = writer.manifest.cuts
+    with HistoryWriter.create_or_open(tmp_path, manifest) as writer:
+        assert writer.manifest.cuts == found
+    assert HistoryReader(tmp_path).manifest.cuts == found
+
+
+def test_a_restart_forgets_blocks_above_the_watermark(tmp_path):
+    manifest, arrays = make_manifest(), make_arrays()
+    later = make_arrays(seed=1)
+    blocks = {(g, c): make() for g, c, make in split_blocks(manifest, arrays)}
+    afterwards = {(g, c): make() for g, c, make in split_blocks(manifest, later)}
+    with HistoryWriter.create_or_open(tmp_path, manifest) as writer:
+        for place in [(0, 0), (0, 2), (1, 0), (1, 2)]:
+            writer.write(*place, blocks[place])
+        assert writer.restart(0) == 8
+        assert not writer.durable(0, 2) and writer.durable(0, 0)
+        assert writer.durable(1, 2)  # Of another group.
+        writer.write(0, 1, afterwards[0, 1])
+        writer.write(1, 1, blocks[1, 1])
+        # The last chunk of group 0 is of steps that were lost; that of group 1 is the one that follows.
+        assert writer.watermarks.tolist() == [16] * 4 + [24] * 4 + [0] * 2
+        writer.write(0, 2, afterwards[0, 2])
+        assert writer.watermarks.tolist() == [24] * 8 + [0] * 2
+    rows = HistoryReader(tmp_path).read(3)["action"]
+    np.testing.assert_array_equal(rows, np.concatenate([arrays["action"][3, :8], later["action"][3, 8:]]))
+
+
 # Opening.
 
 

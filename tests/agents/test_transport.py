@@ -11,7 +11,9 @@ import time
 
 import numpy as np
 import pytest
+from limbeck.agents import block_item, item_block
 from limbeck.agents import transport as transport_lib
+from limbeck.agents._blocks import check_block
 from limbeck.agents.histories import (
     HistoryError,
     HistoryInfo,
@@ -95,6 +97,28 @@ def expected(tmp_path):
         for block in blocks_of(manifest):
             writer.write(*block)
     return tree(tmp_path / "expected")
+
+
+def test_a_block_is_an_item_and_back_whatever_is_short():
+    """Ten histories in groups of four and 24 steps in chunks of ten: the last group and the last chunk are short."""
+    manifest = make_manifest()
+    table = histories_table(manifest)
+    for epoch, (group, chunk, block) in enumerate(blocks_of(manifest)):
+        fields = check_block(manifest, block, manifest.rows(group), manifest.times(chunk))
+        item = block_item(manifest, group, chunk, fields, epoch)
+        assert {name: (array.shape, array.dtype.name) for name, array in item.items()} == table.signature
+        found = item_block(manifest, item)
+        assert found is not None
+        assert (found.group, found.chunk, found.epoch) == (group, chunk, epoch)
+        assert found.fields.keys() == fields.keys()
+        for name, array in fields.items():
+            assert array.shape[:2] == (2 if group == 2 else 4, 4 if chunk == 2 else 10)
+            np.testing.assert_array_equal(found.fields[name], array)
+            assert found.fields[name].dtype == array.dtype
+        # Of another store, and one that only wakes the sink.
+        assert item_block(make_manifest(other=1), item) is None
+        assert item_block(manifest, block_item(manifest, -1, -1, {})) is None
+    assert epoch == 8
 
 
 @pytest.mark.parametrize("kind", KINDS)
