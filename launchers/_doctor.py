@@ -23,6 +23,7 @@ EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "cuda": (("jax_cuda12_plugin",), "JAX on NVIDIA GPUs"),
     "clip": (("open_clip", "torch", "torchvision"), "vision-language encoders for reward models"),
     "ray": (("ray",), "programs on a Ray cluster"),
+    "xland": (("xminigrid",), "XLand-MiniGrid"),
     "bench": (("stable_baselines3", "torch"), "the peers that the benchmarks run beside Limbeck"),
     "dev": (("pytest", "ruff"), "every check and test"),
 }
@@ -37,6 +38,7 @@ PACKAGES = (
     "chex",
     "dm-env",
     "gymnasium",
+    "minigrid",
     "orbax-checkpoint",
     "tensorstore",
     "tyro",
