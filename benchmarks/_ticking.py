@@ -41,10 +41,10 @@ class Ticking(dm_env.Environment):
         end = dm_env.truncation if self._age == _HORIZON else dm_env.transition
         return end(reward, self._observation())
 
-    def observation_spec(self) -> specs.BoundedArray:
+    def observation_spec(self) -> Any:
         return specs.BoundedArray((_DIGITS,), np.int32, 0, _BASE - 1)
 
-    def action_spec(self) -> specs.DiscreteArray:
+    def action_spec(self) -> Any:
         return specs.DiscreteArray(2)
 
     def _observation(self) -> np.ndarray:

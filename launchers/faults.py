@@ -12,6 +12,7 @@ from .program import NodeState, ProgramError, Recovery
 
 
 _LOOK_S = 0.02
+_ENDED = ("done", "stopped", "failed")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,12 +24,15 @@ class FaultPlan:
       kills: how many.
       between_s: shortest and longest time from one kill to the next, and to the first, in seconds.
       nodes: names to choose among; empty means all.
+      at_work: count from when every node has reported or ended, not from the launch, which takes as long as the
+        machine is busy. For programs whose nodes all report.
     """
 
     seed: int = 0
     kills: int = 3
     between_s: tuple[float, float] = (5.0, 15.0)
     nodes: Sequence[str] = ()
+    at_work: bool = False
 
     def __post_init__(self):
         object.__setattr__(self, "nodes", tuple(self.nodes))
@@ -38,7 +42,7 @@ class FaultPlan:
             raise ProgramError(f"between_s is the shortest and the longest time, got {self.between_s}")
 
     def schedule(self, names: Sequence[str]) -> list[tuple[float, str]]:
-        """(seconds since the beginning, node) of every kill, in order.
+        """(seconds since the faults began, node) of every kill, in order.
 
         Args:
           names: the program's nodes.
@@ -84,7 +88,7 @@ class Saboteur(threading.Thread):
 
     def __init__(self, plan: FaultPlan, target: Target):
         super().__init__(name="saboteur", daemon=True)
-        self._target = target
+        self._target, self._at_work = target, plan.at_work
         self._schedule = plan.schedule(list(target.states()))
         self._over = threading.Event()
         self._kills: list[tuple[str, float, int]] = []  # Node, time, incarnation.
@@ -94,14 +98,17 @@ class Saboteur(threading.Thread):
         self._begun = time.monotonic()
 
     def run(self) -> None:
-        self._begun = time.monotonic()
+        self._begun, waits = time.monotonic(), self._at_work
         waiting = list(self._schedule)
         while not self._over.wait(_LOOK_S):
             states = self._target.states()
             self._look(states)
-            if waiting and time.monotonic() - self._begun >= waiting[0][0]:
+            if waits:
+                self._begun = time.monotonic()
+                waits = not all(_is_at_work(state) for state in states.values())
+            elif waiting and time.monotonic() - self._begun >= waiting[0][0]:
                 state = states[waiting[0][1]]
-                if state.state in ("done", "stopped", "failed"):
+                if state.state in _ENDED:
                     waiting.pop(0)
                 elif state.state == "running" and state.reported is not None and not self._is_dead(state):
                     waiting.pop(0)
@@ -132,6 +139,11 @@ class Saboteur(threading.Thread):
     def _is_dead(self, state: NodeState) -> bool:
         """Whether this incarnation was killed already, and its end has not been seen yet."""
         return any(kill[0] == state.name and kill[2] == state.incarnation for kill in self._kills)
+
+
+def _is_at_work(state: NodeState) -> bool:
+    """Whether a node has reported since its last start, or has ended."""
+    return state.reported is not None or state.state in _ENDED
 
 
 def summarise(recoveries: Sequence[Recovery]) -> dict[str, float | int | None]:

@@ -181,8 +181,13 @@ class _Diary:
         self._rows: list[dict[str, Any]] = []
         self._lags: list[float] = []
         self._since, self._episodes = time.monotonic(), _Episodes(0)
+        self._begun = False
 
     def note(self, updates: int, numbers: dict[str, Any], lag: float, episodes: _Episodes) -> None:
+        """Takes in an update; writes a row where the last one was some seconds ago."""
+        if not self._begun:  # Whoever looks sees that it learns before there are means to show.
+            self._begun = True
+            self._context.report(updates=updates, steps=round(updates * self._config.steps_per_update))
         self._rows.append(numbers)
         self._lags.append(lag)
         self._episodes = episodes
@@ -190,6 +195,7 @@ class _Diary:
             self.write(updates)
 
     def write(self, updates: int) -> None:
+        """Writes a row of the means since the last one, unless there was no update."""
         if not self._rows:
             return
         seconds = time.monotonic() - self._since

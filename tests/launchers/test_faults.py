@@ -91,6 +91,23 @@ def test_recovery_is_measured_from_kill_to_report() -> None:
         assert recovery.recovery_s == pytest.approx(0.3, abs=0.02)
 
 
+def test_faults_begin_when_all_nodes_are_at_work() -> None:
+    """A node that has not reported holds them up; one that has returned does not."""
+    target = Pretended(back_s=0.05)
+    target.node.reported = None
+    saboteur = Saboteur(FaultPlan(kills=1, between_s=(0.3, 0.3), nodes=("a",), at_work=True), target)
+    saboteur.start()
+    time.sleep(0.5)
+    assert target.kills == []
+    target.node.reported = time.monotonic()
+    deadline = time.monotonic() + 30.0
+    while not target.kills and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.2)
+    (recovery,) = saboteur.finish()
+    assert recovery.killed_s >= 0.3 and recovery.recovery_s == pytest.approx(0.05, abs=0.02)
+
+
 def test_a_program_survives_its_faults(tmp_path: pathlib.Path, monkeypatch) -> None:
     monkeypatch.syspath_prepend(pathlib.Path(__file__).parent)
     nodes = [

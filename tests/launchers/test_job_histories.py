@@ -67,6 +67,7 @@ def test_blocks_of_an_earlier_start_are_thrown_away(store, tmp_path):
     assert store.begin(0, 0) == 0
     assert store.begin(0, 0) == 0  # Said again: the answer was lost.
     assert store.write(block(store.manifest, 0, 0, 0, 1))
+    assert store.begin(0, 0) == CHUNK and store.manifest.cuts == ()
     assert store.watermark(0) == CHUNK and store.watermark(1) == 0
     assert store.write(block(store.manifest, 0, 2, 0, 1))  # Ahead of the watermark.
     assert store.begin(0, 1) == CHUNK
