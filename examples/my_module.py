@@ -36,7 +36,7 @@ class Corridor(gymnasium.Env):
         return np.array([1 - self.place / self.length], np.float32)
 
 
-make = Corridor  # Whatever can be called and returns an environment.
+make = Corridor  # Anything that can be called and returns an environment.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,9 +69,8 @@ def reinforce(observation_spec, action_spec, config, torso=None) -> Agent:
         discounts = config.gamma * (rows.step_type != LAST)
         returns = jax.vmap(rlax.discounted_returns, (1, 1, None), 1)(rows.reward, discounts, 0.0)
         logits, better = network.apply(params, rows.observation), returns - returns.mean()
-        return jax.vmap(rlax.policy_gradient_loss, 1)(
-            logits, rows.action, better, jnp.ones_like(better)
-        ).mean()
+        losses = jax.vmap(rlax.policy_gradient_loss, 1)(logits, rows.action, better, jnp.ones_like(better))
+        return losses.mean()
 
     def update(state, key, trajectory, weights):
         value, gradient = jax.value_and_grad(loss)(state.params, trajectory)
