@@ -96,7 +96,7 @@ def count_rows(store: pathlib.Path) -> Rows:
 
 
 def ticking_job(**fields: Any) -> JobConfig:
-    """A small job on `Ticking` whose actors need at least some ten seconds, and its histories three fifths of them."""
+    """A small job on `Ticking` whose actors need some ten seconds at least, and its histories half of them."""
     chosen = {
         "env_arguments": {"pause_s": 0.0005},
         "settings": {"hidden": (16,), "epochs": 1, "minibatches": 1},
@@ -104,6 +104,6 @@ def ticking_job(**fields: Any) -> JobConfig:
         "environments": 4,
         "steps": 20_000,
         "checkpoint_every_s": 2.0,
-        "history_steps": 1700,
+        "history_steps": 1200,
     }
     return job_config(f"{__name__}:{Ticking.__name__}", "ppo", **{**chosen, **fields})

@@ -42,8 +42,9 @@ def distilled(histories):
 
 def test_every_example_is_short_and_is_run_here():
     paths = sorted(EXAMPLES.glob("*.py"))
-    assert [path.name[:2] for path in paths] == ["01", "02", "03", "04", "05"]
-    assert all(len(path.read_text().splitlines()) <= 40 for path in paths)
+    assert [path.name[:2] for path in paths] == ["01", "02", "03", "04", "05", "06", "my"]
+    assert all(len(path.read_text().splitlines()) <= 40 for path in paths[:-1])
+    assert len(paths[-1].read_text().splitlines()) <= 85
 
 
 def test_an_environment_is_made():
@@ -64,6 +65,16 @@ def test_a_distilled_agent_plays_alike_in_both_loops(distilled):
     by_dm_env = module.play_dm_env(str(distilled), to_dm_env(room, task=30), 3)
     assert len(by_gymnasium) == 3
     assert by_gymnasium == by_dm_env
+
+
+@pytest.mark.replay
+@pytest.mark.skipif(importlib.util.find_spec("reverb") is None, reason="Reverb is not installed")
+def test_a_job_runs_an_environment_and_an_algorithm_of_ones_own(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES)  # As for whoever runs it there.
+    evaluated = example(6).main(str(tmp_path))
+    assert (evaluated["updates"], evaluated["steps"], evaluated["episodes"]) == (50, 16_000, 10)
+    # The policy's mode walks the six steps to the end.
+    assert evaluated["success"] == evaluated["return"] == 1.0 and evaluated["episode_length"] == 6.0
 
 
 def test_the_readme_shows_the_loop_that_is_tested():
