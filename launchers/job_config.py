@@ -44,6 +44,7 @@ class JobConfig(Generic[S]):
       replay: how experience passes from the actors to the learner.
       actors: processes that step environments.
       environments: that each of them steps together.
+      learner_gpus: GPUs that the learner needs; with 0 it sees none.
       steps: environment steps, of all actors together, that the agent learns from.
       target_success: end sooner, once an evaluation's share of successful episodes reaches it.
       evaluation: while the agent learns and at the end.
@@ -63,6 +64,7 @@ class JobConfig(Generic[S]):
     replay: ReplayPlan
     actors: int = 2
     environments: int = 8
+    learner_gpus: int = 0
     steps: int = 1_000_000
     target_success: float | None = None
     evaluation: JobEvaluationConfig = JobEvaluationConfig()
@@ -77,6 +79,7 @@ class JobConfig(Generic[S]):
         least = {
             "actors": (self.actors, 1),
             "environments": (self.environments, 1),
+            "learner_gpus": (self.learner_gpus, 0),
             "steps": (self.steps, 1),
             "publish_every": (self.publish_every, 1),
             "checkpoint_every_s": (self.checkpoint_every_s, 1),

@@ -86,7 +86,14 @@ def job_program(config: JobConfig, name: str) -> Program:
     """
     nodes = [
         Node("replay", "replay", f"{_NODES}.replay:run", memory_gb=2.0),
-        Node("learner", "learner", f"{_NODES}.learner:run", beside="replay", memory_gb=2.0),
+        Node(
+            "learner",
+            "learner",
+            f"{_NODES}.learner:run",
+            gpus=config.learner_gpus,
+            beside="replay",
+            memory_gb=2.0,
+        ),
     ]
     if config.history_steps:
         nodes.append(Node("sink", "sink", f"{_NODES}.sink:run", cpus=0.5, beside="replay"))
@@ -105,7 +112,7 @@ def checkpoint_directory(run_directory: pathlib.Path) -> pathlib.Path:
 
 
 def replay_directory(run_directory: pathlib.Path) -> pathlib.Path:
-    """Where the replay server's checkpoints are, a folder for each of its starts."""
+    """Where the replay server's checkpoints are."""
     return run_directory / "replay"
 
 
