@@ -11,7 +11,7 @@ from dm_env import TimeStep, specs
 from ._types import EXPLORE, Agent, Trajectory
 
 
-# Written beside the trajectory: the version of the variables that acted at its first row.
+# Written beside the trajectory: the version of the variables that acted at its last row.
 POLICY_VERSION = "policy_version"
 
 Signature = dict[str, tuple[tuple[int, ...], str]]
