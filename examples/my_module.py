@@ -67,7 +67,7 @@ def reinforce(observation_spec, action_spec, config, torso=None) -> Agent:
 
     def loss(params, rows):  # every leaf [T, B, …]
         discounts = config.gamma * (rows.step_type != LAST)
-        returns = jax.vmap(rlax.discounted_returns, (1, 1, None), 1)(rows.reward, discounts, 0.0)
+        returns = jax.vmap(rlax.discounted_returns, (1, 1, None), 1)(rows.reward, discounts, jnp.zeros(()))
         logits, better = network.apply(params, rows.observation), returns - returns.mean()
         losses = jax.vmap(rlax.policy_gradient_loss, 1)(logits, rows.action, better, jnp.ones_like(better))
         return losses.mean()

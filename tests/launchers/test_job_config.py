@@ -1,6 +1,7 @@
 """The settings of jobs: there and back, what is refused before anything starts, and the arithmetic of steps."""
 
 import dataclasses
+import importlib.util
 import json
 import pathlib
 
@@ -108,6 +109,8 @@ def test_an_algorithm_of_ones_own(own):
 # What is refused, in one line and before anything is begun.
 
 
+@pytest.mark.replay
+@pytest.mark.skipif(importlib.util.find_spec("reverb") is None, reason="Without Reverb no job is begun")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -131,7 +134,6 @@ def test_an_algorithm_of_ones_own(own):
     ],
 )  # fmt: skip
 def test_one_line_for_what_the_user_can_mend(own, capsys, arguments, message):
-    pytest.importorskip("reverb")
     given = ["run", "minigrid", "--runs-dir", str(own / "runs"), "--name", "refused", *arguments]
     assert command_line.main(given) == 2
     out, err = capsys.readouterr()
