@@ -49,6 +49,7 @@ class JobConfig(Generic[S]):
       target_success: end sooner, once an evaluation's share of successful episodes reaches it.
       evaluation: while the agent learns and at the end.
       publish_every: updates between two versions of the variables.
+      pull_every: trajectories of a stream after which an actor looks for a newer version.
       checkpoint_every_s: seconds between two checkpoints, which are what a crash can throw a job back to.
       keep: checkpoints that are kept.
       restarts: how often each node may be started again after a failure before the job fails.
@@ -69,6 +70,7 @@ class JobConfig(Generic[S]):
     target_success: float | None = None
     evaluation: JobEvaluationConfig = JobEvaluationConfig()
     publish_every: int = 1
+    pull_every: int = 1
     checkpoint_every_s: float = 30.0
     keep: int = 2
     restarts: int = 20
@@ -82,6 +84,7 @@ class JobConfig(Generic[S]):
             "learner_gpus": (self.learner_gpus, 0),
             "steps": (self.steps, 1),
             "publish_every": (self.publish_every, 1),
+            "pull_every": (self.pull_every, 1),
             "checkpoint_every_s": (self.checkpoint_every_s, 1),
             "keep": (self.keep, 1),
             "restarts": (self.restarts, 0),

@@ -120,8 +120,8 @@ def published(run_directory: pathlib.Path) -> dict[str, Any] | None:
     """The settings beside the newest checkpoint: what was published together with it; None before the first.
 
     Keys: `replay` (the replay checkpoint's folder, relative to the run directory), `inserts` (items that replay had
-    been given just before it), `updates`, `finished`, `episodes`, and `watermarks` (how far each learning history
-    was whole, or None where none are kept).
+    been given just before it), `updates`, `finished`, `episodes`, `watermarks` (how far each learning history was
+    whole, or None where none are kept), `config_hash` (`runs.settings_hash`) and `versions` of the packages.
     """
     directory = checkpoint_directory(run_directory)
     return checkpoints.settings(directory) if checkpoints.steps(directory) else None

@@ -11,6 +11,7 @@ runs/<name>/
 import contextlib
 import dataclasses
 import fcntl
+import hashlib
 import importlib.metadata
 import io
 import json
@@ -98,6 +99,11 @@ def run_path(runs_dir: pathlib.Path, name: str) -> pathlib.Path:
 def as_settings(config: Any) -> dict[str, Any]:
     """A dataclass's fields as they come back from JSON."""
     return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def settings_hash(settings: dict[str, Any]) -> str:
+    """SHA-256, in hexadecimal, of settings: what was written under one hash was written under one configuration."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 def create_or_open(directory: pathlib.Path, experiment: str, settings: dict[str, Any]) -> Run:

@@ -41,7 +41,7 @@ def run(context: Context) -> None:
     actor = Actor(made.agent, environments, seed % 2**31)
     cutter = TrajectoryCutter(config.replay.unroll, config.replay.period)
     recording = _Recording(context, config, number) if config.history_steps else None
-    steps, since = 0, time.monotonic()
+    steps, since, written = 0, time.monotonic(), 0
     alive = learner.wait() and (recording is None or recording.begin())
     while alive and not context.stopping.is_set():
         memory = actor.memory
@@ -52,7 +52,9 @@ def run(context: Context) -> None:
         cut = cutter.add(rows, memory)
         if cut:
             alive = writer.put([to_item(trajectory, learner.version) for trajectory in cut])
-            learner.pull()
+            written += 1
+            if written % config.pull_every == 0:
+                learner.pull()
         seconds = time.monotonic() - since
         if seconds > _TELL_EVERY_S:
             _tell(context, actor, learner, steps / seconds)

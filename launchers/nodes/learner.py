@@ -18,6 +18,7 @@ from ..job_config import JobConfig, job_from_settings
 from ..job_histories import history_watermarks
 from ..jobs import TABLE, checkpoint_directory, parts, published, replay_directory
 from ..program import Context
+from ..runs import as_settings, settings_hash, versions
 from ._replay_link import ReplayLink
 
 
@@ -138,6 +139,8 @@ class _Job:
             "finished": finished,
             "episodes": self.episodes.count,
             "watermarks": history_watermarks(root),
+            "config_hash": settings_hash(as_settings(self.config)),
+            "versions": versions(),
         }
         checkpoints.save(
             checkpoint_directory(root), self.learner.updates, self.learner.state, about, keep=self.config.keep

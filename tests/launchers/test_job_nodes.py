@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from limbeck.agents import signature
@@ -21,7 +22,7 @@ from limbeck.launchers.job_config import JobConfig, JobEvaluationConfig, job_con
 from limbeck.launchers.jobs import TABLE, parts, published
 from limbeck.launchers.nodes import actor, evaluator, learner, replay
 from limbeck.launchers.nodes._replay_link import ReplayLink
-from limbeck.launchers.runs import as_settings
+from limbeck.launchers.runs import as_settings, settings_hash
 
 
 pytestmark = [
@@ -204,6 +205,8 @@ def test_a_learner_from_a_queue_is_stopped_and_goes_on_to_its_end(tmp_path, capl
     last = published(tmp_path)
     assert last is not None and last["updates"] == 60 and last["finished"]
     assert last["inserts"] > first["inserts"] and last["episodes"] >= first["episodes"]
+    assert last["config_hash"] == first["config_hash"] == settings_hash(as_settings(config))
+    assert last["versions"]["jax"] == jax.__version__
     steps = [int(row["step"]) for row in rows(tmp_path / "metrics.csv")]
     assert steps == sorted(set(steps)) and steps[-1] == 60
 
