@@ -40,7 +40,8 @@ def test_the_vocabulary_covers_every_mission_space_and_babyai_s_grammar():
     used = set()
     for id in minigrid_ids():
         entry = gymnasium.spec(id)
-        if "babyai" in str(entry.entry_point):
+        # BabyAI's grammar and the mission of the WFC ids, which need packages of their own, stand below.
+        if "babyai" in str(entry.entry_point) or "-WFC-" in id:
             continue
         space = gymnasium.make(id, disable_env_checker=True).observation_space["mission"]
         choices = space.ordered_placeholders or []
