@@ -44,7 +44,9 @@ class _UntilSolved(BaseCallback):
         played = make_vec_env(
             lambda: _wrapped(self.env), 10, seed=10_000 + self.seed, vec_env_cls=DummyVecEnv
         )
-        returns, _ = evaluate_policy(self.model, played, EPISODES, return_episode_rewards=True)
+        returns, _ = evaluate_policy(
+            self.model, played, EPISODES, deterministic=False, return_episode_rewards=True
+        )
         self.success = float(np.mean(np.asarray(returns) > 0))
         return self.success < SHARE
 

@@ -19,7 +19,8 @@ class JobEvaluationConfig:
     Attributes:
       episodes: of an evaluation.
       environments: that play them side by side.
-      every_s: seconds between two evaluations while the agent learns; 0 evaluates only at the end.
+      every_s: seconds between two evaluations while the agent learns; with 0 there are none but at the end, and
+        where the actors' episodes promise `target_success`.
       mode: `evaluate` plays the likeliest actions, `explore` samples as the actors do.
     """
 

@@ -80,25 +80,28 @@ def _tell(context: Context, actor: Actor, learner: LearnerLink, rate: float) -> 
 
 
 class _Writer:
-    """Inserts items on a thread of its own, so that the actor acts on meanwhile; one insert ahead at most."""
+    """Inserts items on a thread of its own, so that a node that is to stop need not wait for a full table."""
 
     def __init__(self, context: Context):
         self._context = context
-        self._items: queue.Queue[list[dict[str, np.ndarray]]] = queue.Queue(maxsize=1)
+        self._items: queue.Queue[list[dict[str, np.ndarray]]] = queue.Queue()
+        self._done = threading.Event()
         self._failure: BaseException | None = None
         threading.Thread(target=self._run, name="writer", daemon=True).start()
 
     def put(self, items: list[dict[str, np.ndarray]]) -> bool:
-        """Waits while the insert before the last one is under way; False where the node is to stop first."""
-        while not self._context.stopping.is_set():
-            if self._failure is not None:
-                raise self._failure
-            try:
-                self._items.put(items, timeout=0.2)
-                return True
-            except queue.Full:
-                continue
-        return False
+        """Returns when the server has the items; False where the node is to stop first.
+
+        An actor that acted on meanwhile would act with variables that are older by as many updates.
+        """
+        self._done.clear()
+        self._items.put(items)
+        while not self._done.wait(0.2):
+            if self._context.stopping.is_set():
+                return False
+        if self._failure is not None:
+            raise self._failure
+        return True
 
     def _run(self) -> None:
         link = ReplayLink(self._context)
@@ -106,8 +109,10 @@ class _Writer:
             while not self._context.stopping.is_set():
                 items = self._items.get()
                 link.call(lambda client, items=items: client.insert(TABLE, items, timeout_s=_INSERT_S))
+                self._done.set()
         except BaseException as error:
             self._failure = error
+            self._done.set()
 
 
 class _Recording:

@@ -24,6 +24,10 @@ _log = logging.getLogger(__name__)
 
 # Evaluations have seeds of their own, far from the actors'.
 _PLACE = 1_000_000
+# Where the target seems near: seconds between two evaluations, and how much actors may lose by exploring.
+_PROMISING_S = 4.0
+_EXPLORING = 0.05
+_FEWEST = 200
 
 
 def run(context: Context) -> None:
@@ -32,14 +36,13 @@ def run(context: Context) -> None:
     made = parts(config)
     learner = LearnerLink(context, made.agent)
     rows = _Rows(context.run_directory / "evaluation.csv")
-    began, last = time.monotonic(), -np.inf
+    began = last = time.monotonic()
     while not context.stopping.is_set():
         about = published(context.run_directory)
         if about is not None and about["finished"]:
             _final(context, config, made)
             return
-        now = time.monotonic()
-        if config.evaluation.every_s and now - last >= config.evaluation.every_s and learner.pull():
+        if _due(config, learner, time.monotonic() - last) and learner.pull():
             played = play(config, made, learner.params, learner.version, context)
             if played is not None:
                 rows.write(learner.version, config, played, time.monotonic() - began)
@@ -48,6 +51,18 @@ def run(context: Context) -> None:
                     learner.call("reached")
             last = time.monotonic()
         context.stopping.wait(0.5)
+
+
+def _due(config: JobConfig, learner: LearnerLink, seconds: float) -> bool:
+    """Whether to evaluate now: every so often, and sooner where the actors' episodes promise the target."""
+    if config.evaluation.every_s and seconds >= config.evaluation.every_s:
+        return True
+    if config.target_success is None or seconds < _PROMISING_S:
+        return False
+    progress = learner.call("progress") or {}
+    # The first episodes to end are the short ones, which are the successful ones.
+    known = progress.get("episodes", 0) >= _FEWEST
+    return known and progress.get("success", 0.0) >= config.target_success - _EXPLORING
 
 
 def play(

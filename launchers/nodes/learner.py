@@ -85,7 +85,8 @@ class _Job:
     def progress(self) -> dict[str, Any]:
         """How far the job is, and the actors' recent episodes where there are any."""
         steps = round(self.learner.updates * self.config.steps_per_update)
-        return {"updates": self.learner.updates, "steps": steps, **self.episodes.means()}
+        done = {"updates": self.learner.updates, "steps": steps, "episodes": self.episodes.count}
+        return {**done, **self.episodes.means()}
 
     def learn(self, metrics: MetricsLogger) -> None:
         """Updates until the end, with a checkpoint every so often and one at the end."""
@@ -222,14 +223,21 @@ class _Diary:
 
 
 def _batches(context: Context, config: JobConfig) -> Iterator[tuple[Batch, np.ndarray]]:
-    """Batches and the keys of their items, one sampled ahead while the last one is learned from."""
+    """Batches and the keys of their items.
+
+    One is sampled ahead while the last one is learned from, but not from a queue: what waits here is older, by an
+    update, than what could wait with the actors.
+    """
     ready: queue.Queue[Any] = queue.Queue(maxsize=1)
-    ended = threading.Event()
+    ended, asked = threading.Event(), threading.Semaphore(0)
+    ahead = config.replay.kind != "queue"
 
     def sample() -> None:
         link = ReplayLink(context)
         try:
             while not ended.is_set():
+                if not ahead and not asked.acquire(timeout=0.5):
+                    continue
                 found = link.call(lambda client: client.sample(TABLE, config.replay.batch, _SAMPLE_S))
                 if found is None:
                     break
@@ -243,7 +251,7 @@ def _batches(context: Context, config: JobConfig) -> Iterator[tuple[Batch, np.nd
     threading.Thread(target=sample, name="sampler", daemon=True).start()
     try:
         # A node that is to stop does not wait for a batch that nobody fills: its time is for the last checkpoint.
-        while (found := _take(ready, context)) is not None:
+        while (found := _take(ready, context, asked)) is not None:
             if isinstance(found, BaseException):
                 raise found
             yield Batch(found.data, found.probabilities, found.table_size), found.keys
@@ -251,7 +259,8 @@ def _batches(context: Context, config: JobConfig) -> Iterator[tuple[Batch, np.nd
         ended.set()
 
 
-def _take(ready: queue.Queue, context: Context) -> Any:
+def _take(ready: queue.Queue, context: Context, asked: threading.Semaphore) -> Any:
+    asked.release()
     while True:
         try:
             return ready.get(timeout=0.2)
