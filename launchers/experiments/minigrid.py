@@ -10,4 +10,7 @@ def job(env: str = "MiniGrid-DoorKey-5x5-v0", agent: str = "ppo") -> JobConfig:
     learned a task may turn in place for ever.
     """
     evaluation = JobEvaluationConfig(mode="explore")
-    return job_config(env, agent, steps=2_000_000, target_success=0.95, evaluation=evaluation)
+    # One actor with sixteen environments keeps up with a learner on a core of its own; more are for more cores.
+    return job_config(
+        env, agent, actors=1, environments=16, steps=2_000_000, target_success=0.95, evaluation=evaluation
+    )

@@ -50,7 +50,7 @@ def run(context: Context) -> None:
                 if config.target_success is not None and played["success"] >= config.target_success:
                     learner.call("reached")
             last = time.monotonic()
-        context.stopping.wait(0.5)
+        context.stopping.wait(0.2)
 
 
 def _due(config: JobConfig, learner: LearnerLink, seconds: float) -> bool:
