@@ -1,5 +1,6 @@
 """Source reinforcement learning: pure agents, compiled training, learning histories."""
 
+from . import _rlax as _rlax  # isort: skip  # Before anything that imports rlax.
 from ._exchange import export_minari as export_minari
 from ._exchange import export_npz as export_npz
 from ._exchange import import_minari as import_minari
