@@ -37,6 +37,8 @@ def run(context: Context) -> None:
     learner = LearnerLink(context, made.agent)
     rows = _Rows(context.run_directory / "evaluation.csv")
     began = last = time.monotonic()
+    evaluations = 0
+    context.report(evaluations=evaluations)  # Before the first one, too, it is at work.
     while not context.stopping.is_set():
         about = published(context.run_directory)
         if about is not None and about["finished"]:
@@ -46,7 +48,10 @@ def run(context: Context) -> None:
             played = play(config, made, learner.params, learner.version, context)
             if played is not None:
                 rows.write(learner.version, config, played, time.monotonic() - began)
-                context.report(success=played["success"], **{"return": played["return"]})
+                evaluations += 1
+                context.report(
+                    evaluations=evaluations, success=played["success"], **{"return": played["return"]}
+                )
                 if config.target_success is not None and played["success"] >= config.target_success:
                     learner.call("reached")
             last = time.monotonic()
