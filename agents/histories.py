@@ -37,7 +37,7 @@ class HistoryWriter:
 
     Attributes:
       path: the store's directory.
-      manifest: what it holds; its `cuts` grow by `record_cut`.
+      manifest: what it holds; its `cuts` grow by `restart`.
     """
 
     def __init__(self, path: pathlib.Path, manifest: Manifest, lock: Any):
@@ -161,21 +161,6 @@ class HistoryWriter:
                 marks[rows.start : rows.stop] = reached
                 write_json(self.path / _WATERMARKS, {"watermarks": marks.tolist()})
                 self._watermarks = marks
-
-    def record_cut(self, history: int) -> None:
-        """Records that the steps which followed a history's watermark are lost for ever.
-
-        The stream goes on there with a new episode. Raises `HistoryError`.
-        """
-        with self._mutex:
-            if not 0 <= history < len(self.manifest.histories):
-                raise HistoryError(f"There is no history {history}: there are {len(self._watermarks)}.")
-            time = int(self._watermarks[history])
-            if time >= self.manifest.length:
-                raise HistoryError(f"History {history} is whole: there is nothing to cut.")
-            manifest = self.manifest.with_cuts((*self.manifest.cuts, (history, time)))
-            write_json(self.path / _MANIFEST, manifest.to_json())
-            self.manifest = manifest
 
     def restart(self, group: int) -> int:
         """The streams of a group go on at its watermark with a new episode each: what followed is lost for ever.

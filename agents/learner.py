@@ -72,8 +72,10 @@ class Learner:
     def template(agent: Agent, seed: int) -> LearnerState:
         """The state of a learner that has learned nothing: also the form of its checkpoints."""
         key = jax.random.key(seed)
+        # Compiled as wholes: operation by operation they take seconds.
+        state = jax.jit(agent.init)(jax.random.fold_in(key, 0))
         # A target network begins as the very arrays of the online one, and updates donate each leaf once.
-        state = jax.tree.map(jnp.copy, agent.init(jax.random.fold_in(key, 0)))
+        state = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))(state)
         return LearnerState(state, jax.random.fold_in(key, 1), jnp.int32(0))
 
     def update(self, batch: Batch) -> tuple[dict[str, Any], jax.Array, np.ndarray]:

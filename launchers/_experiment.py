@@ -1,4 +1,4 @@
-"""`limbeck run`, and the commands on a run: evaluate, report, compare, export."""
+"""`limbeck run` of an experiment that distils, and the commands on its run: evaluate, report, compare, export."""
 
 import dataclasses
 import json
@@ -11,15 +11,13 @@ import tyro
 
 from .. import distillation
 from ..distillation import Evaluation
-from . import _job, experiments, runs, stages
+from . import experiments, runs, stages
 from ._usage import UsageError, given, parse
 from .config import ExperimentConfig, Preset, from_settings, with_seed
 
 
 RunPath = Annotated[pathlib.Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 RunPaths = Annotated[tuple[pathlib.Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN RUN ...")]
-
-DEFAULT_RUNS_DIR = pathlib.Path("runs")
 
 _log = logging.getLogger(__name__)
 
@@ -41,25 +39,19 @@ class RunOptions:
     config: Annotated[ExperimentConfig, tyro.conf.arg(name="")]
 
 
-def run(arguments: Sequence[str]) -> int:
-    """`limbeck run EXPERIMENT [options]`. Returns the exit code."""
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(_run_help())
-        return 0
-    name, *rest = arguments
+def run(name: str, arguments: Sequence[str]) -> int:
+    """`limbeck run EXPERIMENT [options]` of an experiment that distils. Returns the exit code."""
     experiment = experiments.load(name)
-    if hasattr(experiment, "job"):
-        return _job.run(name, experiment, rest, DEFAULT_RUNS_DIR)
-    preset = given(rest, "preset") or "fast"
+    preset = given(arguments, "preset") or "fast"
     if preset not in get_args(Preset):
         raise UsageError(f"there is no preset {preset!r}; known: {', '.join(get_args(Preset))}")
-    algorithm = given(rest, "source.algorithm")
+    algorithm = given(arguments, "source.algorithm")
     config = experiment.config(preset, algorithm) if algorithm else experiment.config(preset)
     options = parse(
         RunOptions,
         f"run {name}",
-        rest,
-        default=RunOptions(name, DEFAULT_RUNS_DIR, False, config),
+        arguments,
+        default=RunOptions(name, runs.DEFAULT_DIRECTORY, False, config),
         description=experiment.__doc__,
         config=(tyro.conf.AvoidSubcommands,),
     )
@@ -232,20 +224,6 @@ def _members(parent: runs.Run) -> list[tuple[runs.Run, ExperimentConfig]]:
 def _check_distilled(run: runs.Run) -> None:
     if run.done("distil") is None:
         raise ValueError(f"{run.directory} has no distilled network yet: run its command again to finish it")
-
-
-def _run_help() -> str:
-    described = {name: (experiments.load(name).__doc__ or "").strip() for name in experiments.NAMES}
-    width = max(map(len, described))
-    return "\n".join(
-        [
-            "usage: limbeck run EXPERIMENT [--name NAME] [--runs-dir DIRECTORY] [--seeds N] [--settings …]",
-            "",
-            *(f"  {name:<{width}}  {text}" for name, text in described.items()),
-            "",
-            "limbeck run EXPERIMENT --help shows its settings.",
-        ]
-    )
 
 
 def _show_summary(directory: pathlib.Path) -> None:

@@ -1,5 +1,6 @@
 """`limbeck run` of an actor/learner job."""
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -9,11 +10,12 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import tyro
 
-from . import runs
+from . import experiments, nodes, runs
+from ._template import Template
 from ._usage import given, parse
 from .job_config import JobConfig, job_from_settings
 from .jobs import job_program, parts
-from .program import Outcome
+from .local import run_local
 
 
 S = TypeVar("S")
@@ -40,19 +42,28 @@ class JobOptions(Generic[S]):
     config: Annotated[JobConfig[S], tyro.conf.arg(name="")]
 
 
-def run(name: str, experiment: Any, arguments: Sequence[str], runs_dir: pathlib.Path) -> int:
+def run(name: str, arguments: Sequence[str], template: Template | None) -> int:
     """`limbeck run EXPERIMENT [options]` of an experiment that is a job. Returns the exit code."""
+    experiment = experiments.load(name)
     chosen = {key: value for key in ("env", "agent") if (value := given(arguments, key))}
     config = experiment.job(**chosen)
     options = parse(
         JobOptions[type(config.settings)],
         f"run {name}",
         arguments,
-        default=JobOptions(name, runs_dir, "local", None, config),
+        default=JobOptions(name, runs.DEFAULT_DIRECTORY, "local", None, config),
         description=experiment.__doc__,
         config=(tyro.conf.AvoidSubcommands,),
     )
-    return run_job(name, options.config, options.runs_dir, options.name, options.launcher, options.address)
+    return run_job(
+        name,
+        options.config,
+        options.runs_dir,
+        options.name,
+        options.launcher,
+        options.address,
+        template=template,
+    )
 
 
 def run_job(
@@ -63,6 +74,7 @@ def run_job(
     launcher: str = "local",
     address: str | None = None,
     faults: Any = None,
+    template: Template | None = None,
 ) -> int:
     """Runs a job in `runs_dir/name`, or what is left of it, and says what came of it.
 
@@ -74,6 +86,7 @@ def run_job(
       launcher: `local` or `ray`.
       address: of a Ray cluster.
       faults: a `FaultPlan`, for tests.
+      template: that the local back end forks nodes from, where it was started already.
 
     Returns:
       The exit code: 0 where the job is done or was stopped by SIGTERM, 1 where a node failed for good, 130
@@ -86,13 +99,22 @@ def run_job(
     """
     directory = runs.run_path(runs_dir, name)
     _check_replay()
-    parts(config)
-    with runs.locked(directory):
+    with contextlib.ExitStack() as open_:
+        if launcher == "local":
+            template = open_.enter_context(template or Template(nodes.IMPORTS))
+        parts(config)
+        open_.enter_context(runs.locked(directory))
         run = runs.create_or_open(directory, experiment, runs.as_settings(config))
         for change in runs.changed_versions(directory):
             _log.warning("%s was begun with another version: %s", directory, change)
         if run.done("job") is None:
-            outcome = launch(config, run.directory.resolve(), name, launcher, address, faults)
+            program, place = job_program(config, name), run.directory.resolve()
+            if launcher == "ray":
+                from .on_ray import run_on_ray
+
+                outcome = run_on_ray(program, place, address=address, faults=faults)
+            else:
+                outcome = run_local(program, place, faults=faults, template=template)
             if outcome.state == "failed":
                 _log.error("%s", outcome.failure)
             if outcome.state != "finished":
@@ -100,20 +122,6 @@ def run_job(
             run.mark("job", seconds=round(outcome.seconds, 1))
     show(directory)
     return 0
-
-
-def launch(
-    config: JobConfig, directory: pathlib.Path, name: str, launcher: str, address: str | None, faults: Any
-) -> Outcome:
-    """Runs a job's program to its end on a back end."""
-    program = job_program(config, name)
-    if launcher == "ray":
-        from .on_ray import run_on_ray
-
-        return run_on_ray(program, directory, address=address, faults=faults)
-    from .local import run_local
-
-    return run_local(program, directory, faults=faults)
 
 
 def show(directory: pathlib.Path) -> None:

@@ -1,7 +1,7 @@
-"""The process of one node of the local back end: `python -m limbeck.launchers._node`, the node told on stdin.
+"""What the process of one node of the local back end does once it has been forked.
 
-Standard input brings one line of JSON and then stays open: when it closes, the supervisor has died, in whatever
-way, and this process and its children end at once.
+A pipe, the lifeline, brings one line of JSON, which says what the node is, and then stays open: when it closes, the
+supervisor has died, in whatever way, and this process and its children end at once.
 """
 
 import contextlib
@@ -51,18 +51,22 @@ class FileBoard:
                 line = line[os.write(self._pipe, line) :]
 
 
-def main() -> int:
-    """Runs the node and ends the process, with exit code 0 where it returned."""
-    lifeline = os.fdopen(os.dup(0), "rb", buffering=0)
+def main(lifeline: int, pipe: int) -> None:
+    """Runs the node. Raises whatever it raises.
+
+    Args:
+      lifeline: a file descriptor.
+      pipe: a file descriptor that takes lines of JSON for the supervisor.
+    """
     with open(os.devnull, "rb") as nothing:
-        os.dup2(nothing.fileno(), 0)  # The node's own code must not read the lifeline.
-    line = lifeline.readline()
+        os.dup2(nothing.fileno(), 0)
+    told = os.fdopen(lifeline, "rb", buffering=0)
+    line = told.readline()
     if not line.endswith(b"\n"):
-        return 1  # The supervisor died meanwhile.
-    threading.Thread(target=_die_with_supervisor, args=(lifeline,), daemon=True).start()
+        sys.exit(1)  # The supervisor died meanwhile.
+    threading.Thread(target=_die_with_supervisor, args=(told,), daemon=True).start()
     description = json.loads(line)
-    os.set_inheritable(description["pipe"], False)
-    board = FileBoard(description["pipe"], pathlib.Path(description["run_directory"]) / "nodes")
+    board = FileBoard(pipe, pathlib.Path(description["run_directory"]) / "nodes")
     context = NodeContext(description, board, "127.0.0.1", description["token"])
     signal.signal(signal.SIGTERM, lambda *_: context.stopping.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to handle.
@@ -71,11 +75,7 @@ def main() -> int:
         resolve(description["entry"])(context)
     finally:
         context.close()
-    # Not the interpreter's own end: a library's thread that still waits would hold it up, or abort it from C++.
     logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
 
 
 def _die_with_supervisor(lifeline: Any) -> None:
@@ -83,7 +83,3 @@ def _die_with_supervisor(lifeline: Any) -> None:
         pass
     # The process leads a group of its own: what it started ends with it.
     os.killpg(0, signal.SIGKILL)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -14,7 +14,7 @@ from ._usage import UsageError
 
 # Name -> (module beside this one, function, what it does).
 COMMANDS: dict[str, tuple[str, str, str]] = {
-    "run": ("_experiment", "run", "run an experiment, or go on with one that was stopped"),
+    "run": ("_run", "run", "run an experiment, or go on with one that was stopped"),
     "evaluate": ("_experiment", "evaluate", "play a run's distilled agent in context"),
     "report": ("_experiment", "report", "write a run's report again"),
     "compare": ("_experiment", "compare", "lay several runs' curves over each other"),

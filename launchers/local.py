@@ -10,14 +10,13 @@ import pathlib
 import secrets
 import selectors
 import signal
-import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from ._context import describe
 from ._supervisor import End, Supervision, log_path, log_tail, open_log, supervise
+from ._template import Template
 from .faults import FaultPlan
 from .program import Node, Outcome, Program
 
@@ -28,6 +27,7 @@ def run_local(
     supervision: Supervision | None = None,
     faults: FaultPlan | None = None,
     stopping: threading.Event | None = None,
+    template: Template | None = None,
 ) -> Outcome:
     """Runs a program on this machine, each node in a process of its own.
 
@@ -41,102 +41,102 @@ def run_local(
       supervision: how nodes are restarted and stopped; the defaults if None.
       faults: kills nodes on purpose while the program runs.
       stopping: stops the program when it is set.
+      template: that was started beforehand, because it imports while the caller still prepares; ended at the end.
 
     Returns:
       How the program ended. A node's failure is told there and not raised.
 
     Raises:
-      ProgramError: the faults name an unknown node, or a file in `nodes/` is damaged.
+      ProgramError: the faults name an unknown node, a file in `nodes/` is damaged, or the template was killed.
       ValueError: another process runs a program in the directory.
       OSError: the directory cannot be written.
     """
     directory = pathlib.Path(run_directory).resolve()
-    back_end = LocalBackEnd(program, directory)
-    return supervise(program, directory, back_end, supervision or Supervision(), faults, stopping)
+    with template or Template(imports(program)) as template:
+        back_end = LocalBackEnd(program, directory, template)
+        return supervise(program, directory, back_end, supervision or Supervision(), faults, stopping)
 
 
-class _Process(NamedTuple):
-    process: subprocess.Popen[bytes]
-    pipe: int  # Lines of JSON from the node.
-    rest: bytearray  # What has come of the next line.
+class _Process:
+    """A node's process, as the supervisor knows it."""
+
+    def __init__(self, number: int, lifeline: int, pipe: int):
+        self.number = number  # Of the template's.
+        self.lifeline = lifeline  # When it closes the process ends.
+        self.pipe = pipe  # Lines of JSON from the node.
+        self.rest = bytearray()  # What has come of the next line.
+        self.code: int | None = None  # As of `subprocess`, once it has ended.
+
+    def hang_up(self) -> None:
+        if self.lifeline >= 0:
+            os.close(self.lifeline)
+            self.lifeline = -1
 
 
 class LocalBackEnd:
     """See `BackEnd`.
 
-    A node's process leads a session and a process group of its own, so that Ctrl-C in a terminal reaches only the
-    supervisor and whatever the node starts can be killed with it. It is told what it is, the token included, on
-    standard input, which is on no disk and in no list of processes.
+    A node's process is told what it is, the token included, on standard input, which is on no disk and in no list of
+    processes.
 
     Args:
       program: whose nodes are run.
       run_directory: absolute.
+      template: the process that they are forked from. It is the caller's to end.
     """
 
-    def __init__(self, program: Program, run_directory: pathlib.Path):
-        self._program, self._directory = program, run_directory
+    def __init__(self, program: Program, run_directory: pathlib.Path, template: Template):
+        self._program, self._directory, self._template = program, run_directory, template
         self._token = secrets.token_hex(32)
         self._processes: dict[str, _Process] = {}
-        self._reaping = threading.Lock()  # Held while a process ends, or is sent a signal.
         self._unread: list[tuple[str, dict[str, Any]]] = []
         self._selector = selectors.DefaultSelector()
+        self._selector.register(template, selectors.EVENT_READ)
         self._gpus = assign_gpus(program, visible_gpus())
 
     def start(self, node: Node, incarnation: int) -> None:
+        ends_at, lifeline = os.pipe()
         pipe, childs_end = os.pipe()
-        about = describe(self._program, node, self._directory, incarnation)
-        about |= {"token": self._token, "pipe": childs_end}
+        gpus = {"CUDA_VISIBLE_DEVICES": self._gpus[node.name]} if node.name in self._gpus else {}
         with open_log(self._directory, node.name, incarnation) as log:
-            process = subprocess.Popen(
-                # -P: the search path is this process's, no more.
-                [sys.executable, "-P", "-m", f"{__package__}._node"],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                env=self._environment(node),
-                pass_fds=(childs_end,),
-                start_new_session=True,
-            )
+            number = self._template.start(ends_at, childs_end, log.fileno(), gpus)
+        os.close(ends_at)
         os.close(childs_end)
         os.set_blocking(pipe, False)
-        self._processes[node.name] = _Process(process, pipe, bytearray())
+        self._processes[node.name] = _Process(number, lifeline, pipe)
         self._selector.register(pipe, selectors.EVENT_READ, node.name)
-        self._unread.append((node.name, {"pid": process.pid}))
-        assert process.stdin is not None
+        about = describe(self._program, node, self._directory, incarnation) | {"token": self._token}
         # A process that dies at once is seen by `ended`.
         with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(json.dumps(about).encode() + b"\n")
-            process.stdin.flush()
+            _write_all(lifeline, json.dumps(about).encode() + b"\n")
 
     def messages(self, wait_s: float) -> Iterator[tuple[str, dict[str, Any]]]:
         ready = self._selector.select(0.0 if self._unread else wait_s)
         for key, _ in ready:
-            self._read(key.data)
+            if key.data is None:
+                self._hear_template()
+            else:
+                self._read(key.data)
         unread, self._unread = self._unread, []
         yield from unread
 
     def ended(self, node: str) -> End | None:
         started = self._processes[node]
-        process = started.process
-        # Asked without reaping it: until then nothing else can have its number, nor its group's.
-        if os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        if started.code is None:
             return None
         if started.pipe in self._selector.get_map():
             self._read(node)
             self._close_pipe(started)
             return None  # Its last words come first.
-        with self._reaping:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # What it started and left behind.
-            code = process.wait()
-        _hang_up(process)
+        started.hang_up()
+        code = started.code
         return End(code == 0, f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}")
 
     def ask_to_stop(self, node: str) -> None:
-        self._signal(node, os.kill, signal.SIGTERM)
+        self._signal(node, signal.SIGTERM, group=False)
 
     def kill(self, node: str) -> None:
-        self._signal(node, os.killpg, signal.SIGKILL)
+        self._signal(node, signal.SIGKILL, group=True)
 
     def log(self, node: str) -> str:
         return log_tail(log_path(self._directory, node))
@@ -147,11 +147,17 @@ class LocalBackEnd:
     def __exit__(self, *_: Any) -> None:
         for name, started in self._processes.items():
             self.kill(name)
-            started.process.wait()
-            _hang_up(started.process)
-            if started.pipe in self._selector.get_map():
-                self._close_pipe(started)
+            started.hang_up()
+            self._close_pipe(started)
         self._selector.close()
+
+    def _hear_template(self) -> None:
+        names = {started.number: name for name, started in self._processes.items()}
+        for message in self._template.receive():
+            if "started" in message:
+                self._unread.append((names[message["started"]], {"pid": message["pid"]}))
+            elif message["ended"] in names:
+                self._processes[names[message["ended"]]].code = message["code"]
 
     def _read(self, node: str) -> None:
         """Takes in what a node has said, without waiting."""
@@ -169,22 +175,20 @@ class LocalBackEnd:
             self._selector.unregister(started.pipe)
             os.close(started.pipe)
 
-    def _signal(self, node: str, send: Callable[[int, int], None], number: int) -> None:
+    def _signal(self, node: str, sent: int, group: bool) -> None:
         started = self._processes.get(node)
-        with self._reaping, contextlib.suppress(ProcessLookupError):
-            if started is not None and started.process.returncode is None:
-                send(started.process.pid, number)
+        if started is not None:
+            self._template.signal(started.number, sent, group)
 
-    def _environment(self, node: Node) -> dict[str, str]:
-        # The node finds the same modules as this process, in the same order.
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
-            "PYTHONUNBUFFERED": "1",
-        }
-        if node.name in self._gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = self._gpus[node.name]
-        return environment
+
+def imports(program: Program) -> list[str]:
+    """The modules of Limbeck's own nodes in a program, which the template imports.
+
+    What a user's module does when it is imported is not known: only the node that needs it imports it.
+    """
+    modules = dict.fromkeys(node.entry.partition(":")[0] for node in program.nodes)
+    ours = __name__.partition(".")[0] + "."
+    return [module for module in modules if module.startswith(ours)]
 
 
 def assign_gpus(program: Program, visible: Sequence[str]) -> dict[str, str]:
@@ -209,7 +213,6 @@ def visible_gpus() -> list[str]:
     return [str(index) for index in range(len(glob.glob("/dev/nvidia[0-9]*")))]
 
 
-def _hang_up(process: subprocess.Popen[bytes]) -> None:
-    if process.stdin is not None:
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.close()
+def _write_all(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]

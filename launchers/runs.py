@@ -26,6 +26,7 @@ import numpy as np
 
 
 FORMAT_VERSION = 1
+DEFAULT_DIRECTORY = pathlib.Path("runs")
 
 _PACKAGES = ("limbeck", "jax", "jaxlib", "numpy", "dm-haiku", "optax", "tensorstore", "orbax-checkpoint")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

@@ -1,8 +1,8 @@
 """Experiments: Python files that return a configuration, by name.
 
 A file here has a one-line docstring and either a function `config(preset, algorithm)` that returns an
-`ExperimentConfig`, or a function `job(env, agent)` that returns a `JobConfig`. Its name is the experiment's name
-on the command line.
+`ExperimentConfig`, or, where it is one of `JOBS`, a function `job(env, agent)` that returns a `JobConfig`. Its name
+is the experiment's name on the command line.
 """
 
 import difflib
@@ -10,7 +10,8 @@ import importlib
 from typing import Any
 
 
-NAMES = ("adversarial_bandit", "dark_key_to_door", "dark_room", "dark_room_hard", "gymnasium", "minigrid")
+JOBS = ("gymnasium", "minigrid")
+NAMES = ("adversarial_bandit", "dark_key_to_door", "dark_room", "dark_room_hard", *JOBS)
 
 
 def load(name: str) -> Any:

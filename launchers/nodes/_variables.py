@@ -48,7 +48,9 @@ class LearnerLink:
         return False
 
     def call(self, method: str, **arguments: Any) -> Any:
-        """Calls the learner; None where it is away."""
+        """Calls the learner; None where it is away, or this node is to stop and so may the learner have."""
+        if self._context.stopping.is_set():
+            return None
         try:
             if self._handle is None:
                 self._handle = self._context.connect("learner", 5.0)

@@ -67,7 +67,7 @@ def make_store(path, watermark=12, dictionary=False, **kwargs):
             times = slice(4 * chunk, 4 * chunk + 4)
             for group in range(3):
                 if chunk == 1 and group == 2:
-                    writer.record_cut(2)
+                    writer.restart(2)
                 if times.stop <= (watermark if group == 1 else 12):
                     block = {
                         name: {k: v[group : group + 1, times] for k, v in value.items()}

@@ -561,14 +561,14 @@ def test_a_cut_begins_a_new_episode(tmp_path):
     blocks = {(g, c): make() for g, c, make in split_blocks(manifest, arrays)}
     with HistoryWriter.create_or_open(tmp_path / "s", manifest) as writer:
         writer.write(0, 0, blocks[0, 0])
-        writer.record_cut(0)
+        assert writer.restart(0) == 8
         assert writer.manifest.cuts == ((0, 8),)
     with HistoryWriter.create_or_open(tmp_path / "s", manifest) as writer:
         assert writer.manifest.cuts == ((0, 8),)
         for place in [(0, 1), (1, 0), (1, 1)]:
             writer.write(*place, blocks[place])
-        with pytest.raises(HistoryError, match="History 1 is whole"):
-            writer.record_cut(1)
+        assert writer.restart(1) == 16  # Whole: nothing is lost and nothing is cut.
+        assert writer.manifest.cuts == ((0, 8),)
     reader = HistoryReader(tmp_path / "s")
     streams = load_streams(reader)
     assert streams.step_type[0].tolist() == [1, 1, 1, 1, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 2]

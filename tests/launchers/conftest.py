@@ -10,12 +10,6 @@ import numpy as np
 import pytest
 
 
-# One compilation of each program for all the processes of this folder's tests.
-_CACHE = {
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-}
-
 TINY = """
     --tasks.train 6 --tasks.held-out 4
     --source.runs-per-task 3 --source.runs-per-group 4 --source.episodes 12 --source.steps-per-chunk 100

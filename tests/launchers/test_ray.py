@@ -140,9 +140,11 @@ def test_nodes_are_placed_as_asked(cluster, tmp_path: pathlib.Path) -> None:
         node("b", "says_where", cpus=2, beside="a"),
         node("c", "says_where", cpus=2, beside="a"),
         node("d", "says_where", cpus=4),
+        node("last", "waits_for_all", {"nodes": ["a", "b", "c", "d"]}, cpus=0),
     ]
-    ended = run_on_ray(Program("placed", nodes), tmp_path, supervision=FAST)
-    places = {name: state.facts["machine"] for name, state in ended.nodes.items()}
+    ended = run_on_ray(Program("placed", nodes, until=["last"]), tmp_path, supervision=FAST)
+    assert ended.state == "finished"
+    places = {name: ended.nodes[name].facts["machine"] for name in "abcd"}
     assert places["a"] == places["b"] == places["c"] != places["d"]
 
 

@@ -104,10 +104,18 @@ def fails_when_told(context):
 
 
 def says_where(context):
-    """Reports the Ray node that it is on."""
+    """Reports the Ray node that it is on, and holds its place there until it is told to stop."""
     import ray
 
     context.report(machine=ray.get_runtime_context().get_node_id())
+    context.advertise("placed", "here")
+    context.stopping.wait(60.0)
+
+
+def waits_for_all(context):
+    """Returns when all of the nodes have their places at one time."""
+    for name in context.settings["nodes"]:
+        context.find(name, "placed", 60.0)
 
 
 def note(context, line):
