@@ -179,7 +179,7 @@ class ReplayClient:
 
         Args:
           address: "host:port" of the server.
-          prefetch: whether `sample` fetches ahead: a batch, and up to four more on their way, are then
+          prefetch: whether `sample` fetches ahead: a batch, and up to five more on their way, are then
             taken from the table before they are asked for; of a queue they are lost when this client is
             closed or killed. Else exactly what is asked for is taken. By default, not from queues.
         """
@@ -430,11 +430,13 @@ def _open_stream(
         table,
         dtypes={name: tf.as_dtype(dtype) for name, (_, dtype) in shapes.items()},
         shapes={name: tf.TensorShape(shape) for name, (shape, _) in shapes.items()},
-        max_in_flight_samples_per_worker=max(1, batch // workers),
+        max_in_flight_samples_per_worker=batch if items is None else max(1, batch // workers),
         num_workers_per_iterator=workers,
         rate_limiter_timeout_ms=round(POLL_S * 1000),
         max_samples=-1 if items is None else items,
     ).batch(batch if items is None else items)
+    if items is None:
+        dataset = dataset.prefetch(1)  # Reverb's threads make the next batch while this one becomes arrays.
     options = tf.data.Options()
     options.autotune.enabled = False  # Optimising the graph takes longer than a short stream.
     options.experimental_optimization.apply_default_optimizations = False
