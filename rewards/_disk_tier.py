@@ -47,7 +47,7 @@ class DiskTier:
         if not matches:
             raise RewardError(f"{path} holds no cached embeddings: delete it")
         self._file = os.open(path, os.O_RDWR)
-        self._closing = weakref.finalize(self, os.close, self._file)
+        weakref.finalize(self, os.close, self._file)
         self._writes = True
 
     @staticmethod
@@ -87,10 +87,6 @@ class DiskTier:
         except OSError as error:
             self._writes = False
             _log.warning("%s: %s; embeddings are no longer written there", self.path, error.strerror)
-
-    def close(self) -> None:
-        """Closes the file. Nothing is read or written after it."""
-        self._closing()
 
     def _set(self, key: bytes) -> tuple[int, np.ndarray]:
         """Where a key's set begins, and its rows."""

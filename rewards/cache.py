@@ -99,13 +99,6 @@ class CachedEncoder:
         """How often what was asked for was there."""
         return self._cache.stats()
 
-    def close(self) -> None:
-        """Closes the disk tier; it is opened again when it is needed."""
-        with self._encoding:
-            if self._disk is not None:
-                self._disk.close()
-            self._disk = None
-
     def _make(self, keys: list[bytes], frames: np.ndarray) -> tuple[list[np.ndarray], int]:
         """The embeddings of frames that are not in memory, and how many were on disk."""
         found: list[np.ndarray | None] = [None] * len(keys)

@@ -238,10 +238,7 @@ def _trajectory(frames: np.ndarray) -> Trajectory:
     steps = len(frames) - 1
     step_type = np.full(steps, MID, np.int32)
     step_type[[(steps - 1) // 2, -1]] = LAST
-    rows: Any = (
-        np.zeros(steps, np.int32),
-        np.zeros(steps, np.float32),
-        (step_type != LAST).astype(np.float32),
-    )
-    kind: Any = step_type
-    return Trajectory({"image": frames[:-1]}, *rows, kind, {"image": frames[1:]})
+    numbers: Any = np.zeros(steps, np.float32)
+    kinds: Any = step_type
+    discounts: Any = (step_type != LAST).astype(np.float32)
+    return Trajectory({"image": frames[:-1]}, kinds * 0, numbers, discounts, kinds, {"image": frames[1:]})
