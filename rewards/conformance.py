@@ -8,7 +8,7 @@ import numpy as np
 
 from ..agents import Trajectory
 from ..envs import LAST, MID
-from .contract import RewardError, check_embeddings, check_frames, check_rewards, form_of
+from .contract import UNIT_TOLERANCE, RewardError, check_frames, form_of
 
 
 # How far rewards and coordinates of embeddings may move with the batch that they are computed in.
@@ -92,10 +92,39 @@ class _Report:
         try:
             result = call()
         except Exception as error:  # Whatever a model raises is a finding.
-            self.add(name, False, otherwise=" ".join(f"{type(error).__name__}: {error}".split()))
+            kind = "" if isinstance(error, RewardError) else f"{type(error).__name__}: "
+            self.add(name, False, otherwise=" ".join(f"{kind}{error}".split()))
             raise _PointlessError from error
         self.add(name, True, result if isinstance(result, str) else "")
         return result
+
+    def numbers(
+        self, of: str, found: np.ndarray, shape: tuple[int, ...], range: tuple[float, float] | None
+    ) -> None:
+        """Shape (the end where it is another), dtype, finiteness and range; a range of None is that of unit vectors."""
+
+        def check_shape() -> None:
+            if len(found.shape) != len(shape) or any(n not in (-1, m) for n, m in zip(shape, found.shape)):
+                wanted = ", ".join("D" if n == -1 else str(n) for n in shape)
+                raise RewardError(f"expected shape [{wanted}], got {list(found.shape)}")
+
+        self.require(f"shape of {of}", check_shape)
+        kind = found.dtype
+        self.add(
+            f"dtype of {of}", kind == np.float32, "", f"expected float32, got {kind}: .astype(np.float32)"
+        )
+        wrong = int((~np.isfinite(found)).sum())
+        self.add(f"finite {of}", not wrong, "", f"{wrong} of {found.size} numbers are not finite")
+        known = found[np.isfinite(found)] if range else np.linalg.norm(np.nan_to_num(found), axis=-1)
+        low, high = range or (1 - UNIT_TOLERANCE, 1 + UNIT_TOLERANCE)
+        span = f"from {known.min():g} to {known.max():g}" if known.size else "none"
+        what = f"range of {of}" if range else f"length of {of}"
+        self.add(
+            what,
+            not ((known < low) | (known > high)).any(),
+            span,
+            f"expected {low:g} to {high:g}, got {span}",
+        )
 
     def refuses_floats(self, call: Callable[[], Any]) -> None:
         advice = "call rewards.check_frames(frames) first"
@@ -138,10 +167,10 @@ def _check_callable(report: _Report, model: Any, goals: list[str], frames: np.nd
     kept = frames.copy()
 
     def rewards(frames: np.ndarray, texts: list[str]) -> np.ndarray:
-        return np.asarray(model(frames, texts))
+        return _numbers(model(frames, texts))
 
     found = report.require("answers", lambda: rewards(frames, texts))
-    report.require("rewards", lambda: check_rewards(found, len(frames)) is None)
+    report.numbers("rewards", found, (len(frames),), (0.0, 1.0))
     report.add(
         "leaves frames alone", bool((frames == kept).all()), "", "it writes into the frames that it is given"
     )
@@ -159,22 +188,22 @@ def _check_callable(report: _Report, model: Any, goals: list[str], frames: np.nd
 def _check_encoder(report: _Report, model: Any, goals: list[str], frames: np.ndarray) -> None:
     before = (model.fingerprint,)
     kept = frames.copy()
-    found = report.require("encodes frames", lambda: np.asarray(model.encode_frames(frames)))
-    report.require("frame vectors", lambda: check_embeddings(found, len(frames)) is None)
+    found = report.require("encodes frames", lambda: _numbers(model.encode_frames(frames)))
+    report.numbers("frame vectors", found, (len(frames), -1), None)
     report.add(
         "leaves frames alone", bool((frames == kept).all()), "", "it writes into the frames that it is given"
     )
     frames = kept
-    of_goals = report.require("encodes goals", lambda: np.asarray(model.encode_goals(goals)))
-    report.require("goal vectors", lambda: check_embeddings(of_goals, len(goals)) is None)
+    of_goals = report.require("encodes goals", lambda: _numbers(model.encode_goals(goals)))
+    report.numbers("goal vectors", of_goals, (len(goals), -1), None)
     report.add(
         "one space",
         found.shape[1] == of_goals.shape[1],
         f"D is {found.shape[1]}",
         f"frames have {found.shape[1]} coordinates, goals {of_goals.shape[1]}",
     )
-    _check_invariance(report, len(frames), found, lambda rows: np.asarray(model.encode_frames(frames[rows])))
-    again = np.concatenate([np.asarray(model.encode_goals([goal])) for goal in goals])
+    _check_invariance(report, len(frames), found, lambda rows: _numbers(model.encode_frames(frames[rows])))
+    again = np.concatenate([_numbers(model.encode_goals([goal])) for goal in goals])
     report.same(
         "goals one by one", of_goals, again, "a goal's vector depends on the goals that it comes with"
     )
@@ -187,9 +216,16 @@ def _check_scorer(report: _Report, model: Any, goals: list[str], trajectory: Tra
     about = (model.name, model.version)
     steps = len(trajectory.step_type)
     for goal in goals:
-        found = report.require(f"goal {goal!r}", lambda goal=goal: np.asarray(model.score(trajectory, goal)))
-        report.require(f"scores of {goal!r}", lambda found=found: _in_range(model, found, steps))
-        again = np.asarray(model.score(trajectory, goal))
+        found = report.require(f"goal {goal!r}", lambda goal=goal: _numbers(model.score(trajectory, goal)))
+        abstained = np.isnan(found)
+        report.numbers(
+            f"scores of {goal!r}",
+            np.where(abstained, found.dtype.type(model.range[0]), found),
+            (steps,),
+            model.range,
+        )
+        report.add(f"abstains for {goal!r}", True, f"on {abstained.sum()} of {steps} steps")
+        again = _numbers(model.score(trajectory, goal))
         report.same(f"deterministic for {goal!r}", found, again, "the same call gives other scores", 0.0)
     if isinstance(trajectory.next_observation, dict) and "image" in trajectory.next_observation:
         floats = {
@@ -217,10 +253,12 @@ def _check_invariance(
     report.same("any order", found, backwards, "a row depends on its place in the batch")
 
 
-def _in_range(model: Any, scores: np.ndarray, steps: int) -> str:
-    check_rewards(scores, steps, tuple(model.range), abstains=True, what="scores")
-    abstained = int(np.isnan(scores).sum())
-    return f"abstains on {abstained} of {steps} steps" if abstained else ""
+def _numbers(result: Any) -> np.ndarray:
+    """What a model returned as an array. RewardError where it is none of numbers."""
+    array = np.asarray(result)
+    if not np.issubdtype(array.dtype, np.number):
+        raise RewardError(f"expected an array of float32, got {type(result).__name__} of {array.dtype}")
+    return array
 
 
 def _speed(report: _Report, count: int, call: Callable[[], Any], unit: str) -> None:

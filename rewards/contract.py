@@ -16,7 +16,7 @@ import numpy as np
 Form = Literal["callable", "encoder", "scorer"]
 
 # How far from 1 the length of a unit vector may be: vectors that were normalised in bfloat16 pass.
-_UNIT_TOLERANCE = 1e-2
+UNIT_TOLERANCE = 1e-2
 
 
 class RewardError(ValueError):
@@ -282,7 +282,7 @@ def check_embeddings(embeddings: Any, count: int, what: str = "embeddings") -> n
     if not np.isfinite(lengths).all():
         raise RewardError(f"{what}: {int((~np.isfinite(lengths)).sum())} of {count} vectors are not finite")
     worst = lengths[np.argmax(np.abs(lengths - 1))]
-    if abs(worst - 1) > _UNIT_TOLERANCE:
+    if abs(worst - 1) > UNIT_TOLERANCE:
         raise RewardError(f"{what}: expected unit vectors, got one of length {worst:g}: divide by the norm")
     return embeddings
 

@@ -84,10 +84,14 @@ def _versions(self, result, frames):
 @pytest.mark.parametrize(
     ("change", "name", "match"),
     [
-        (lambda self, result, frames: result.astype(np.float64), "rewards", "expected float32, got float64"),
-        (lambda self, result, frames: result[:, None], "rewards", "expected 7 numbers"),
-        (lambda self, result, frames: 2 * result, "rewards", "from 0 to 1"),
-        (lambda self, result, frames: result * np.nan, "rewards", "7 of 7 are not finite"),
+        (
+            lambda self, result, frames: result.astype(np.float64),
+            "dtype of rewards",
+            "expected float32, got float64",
+        ),
+        (lambda self, result, frames: result[:, None], "shape of rewards", "expected shape [7], got [7, 1]"),
+        (lambda self, result, frames: 2 * result, "range of rewards", "expected 0 to 1, got from"),
+        (lambda self, result, frames: result * np.nan, "finite rewards", "7 of 7 numbers are not finite"),
         (_numbered, "deterministic", "the same call gives something else"),
         (lambda self, result, frames: result / result.max(), "one by one", "depends on the batch"),
         (
@@ -136,6 +140,8 @@ def test_what_raises_ends_the_check():
             return super().__call__(frames, goals)
 
     assert list(failed(Alone())) == ["any batch size"]
+    for useless in (lambda *rest: None, lambda *rest: ["much"] * 7, lambda *rest: [[1], [1, 2]]):
+        assert "answers" in failed(broken(change=useless))
     with_goals = EncoderReward(ColourEncoder(), CosineHead(), GOALS)
     assert "did you mean 'red'" in failed(with_goals, goals=["redd"])["answers"]
 
@@ -143,8 +149,12 @@ def test_what_raises_ends_the_check():
 @pytest.mark.parametrize(
     ("members", "name", "match"),
     [
-        ({"change": lambda self, result, frames: result * 2}, "frame vectors", "unit vectors"),
-        ({"change": lambda self, result, frames: result.astype(np.float16)}, "frame vectors", "float16"),
+        ({"change": lambda self, result, frames: result * 2}, "length of frame vectors", "from 2 to 2"),
+        (
+            {"change": lambda self, result, frames: result.astype(np.float16)},
+            "dtype of frame vectors",
+            "float16",
+        ),
         (
             {"change": lambda self, result, frames: unit(result + result.mean(0))},
             "one by one",
@@ -162,11 +172,7 @@ def test_what_raises_ends_the_check():
             "depends on the goals",
         ),
         (
-            {
-                "fingerprint": property(
-                    lambda self, count=itertools.count(): str(next(count)), lambda self, value: None
-                )
-            },
+            {"fingerprint": property(lambda self: str(next(_COUNT)), lambda self, value: None)},
             "fingerprint stable",
             "after some calls",
         ),
@@ -192,12 +198,14 @@ def test_scorers():
         Scorer(lambda steps: np.asarray([np.nan] * 2 + [-1.0] * (steps - 2), np.float32))
     )
     assert all(finding.passed for finding in abstaining)
-    assert "abstains on 2 of 6 steps" in [finding.detail for finding in abstaining]
+    assert "on 2 of 6 steps" in [finding.detail for finding in abstaining]
     wrong = failed(Scorer(lambda steps: np.full(steps, 2, np.float32)), goals=GOALS)
-    assert "from -1 to 1" in wrong["scores of 'red'"]
+    assert wrong["range of scores of 'red'"] == "expected -1 to 1, got from 2 to 2"
     assert (
         "shape [6]"
-        in failed(Scorer(lambda steps: np.zeros(steps + 1, np.float32)), goals=GOALS)["scores of 'red'"]
+        in failed(Scorer(lambda steps: np.zeros(steps + 1, np.float32)), goals=GOALS)[
+            "shape of scores of 'red'"
+        ]
     )
     random = np.random.default_rng(0)
     changing = failed(Scorer(lambda steps: random.random(steps, np.float32)), goals=GOALS)
