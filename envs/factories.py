@@ -23,7 +23,7 @@ def import_factory(name: str) -> Callable[..., Any]:
         What the module's own code raises when it is imported is passed on.
     """
     module_name, _, attribute = name.partition(":")
-    if not all(part.isidentifier() for part in [*module_name.split("."), attribute]):
+    if not all([*module_name.split("."), attribute]):
         raise ValueError(f"A factory is named package.module:factory, got {name!r}.")
     here = os.getcwd()
     if not {"", here} & set(sys.path):

@@ -163,8 +163,8 @@ def test_what_raises_ends_the_check():
         ({"encode_goals": lambda self, texts: unit(np.ones((len(texts), 4)))}, "one space", "frames have 3"),
         (
             {"encode_goals": lambda self, texts: np.ones((len(texts), 3), np.float32)},
-            "goal vectors",
-            "unit vectors",
+            "length of goal vectors",
+            "expected 0.99 to 1.01, got from 1.73",
         ),
         (
             {"encode_goals": lambda self, texts: unit(np.ones((len(texts), 3)) * [1, 1, len(texts)])},
