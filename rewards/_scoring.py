@@ -1,5 +1,6 @@
 """An encoder under a head, for goals that are known beforehand: what both kinds of reward made of them share."""
 
+import collections
 import dataclasses
 import difflib
 import hashlib
@@ -41,10 +42,11 @@ class Scoring:
                 f"a head takes an encoder, got a model of the form {form_of(encoder)}: {encoder!r}"
             )
         self.encoder, self.head = encoder, head
+        goals = goals if isinstance(goals, str) else list(goals)
         self.goals = tuple(check_goals(goals, len(goals)))
         if not self.goals:
             raise RewardError("goals is empty; give the texts that this reward will be asked for")
-        twice = [goal for goal, *_ in _repeated(self.goals)]
+        twice = [goal for goal, count in collections.Counter(self.goals).items() if count > 1]
         if twice:
             raise RewardError(f"goals are different texts, got {', '.join(map(repr, twice))} more than once")
         of_encoder = getattr(encoder, "name", None) or type(encoder).__name__
@@ -113,7 +115,3 @@ def _described(head: Any, name: str) -> Any:
         return json.loads(json.dumps(dict(value) if isinstance(value, Mapping) else value))
     except (TypeError, ValueError) as error:
         raise RewardError(f"{type(head).__name__}.{name} is no JSON value, got {value!r}: {error}") from error
-
-
-def _repeated(goals: Sequence[str]) -> list[tuple[str, int]]:
-    return [(goal, goals.count(goal)) for goal in dict.fromkeys(goals) if goals.count(goal) > 1]

@@ -5,6 +5,7 @@ import pytest
 from limbeck.agents import Trajectory
 from limbeck.envs import LAST, MID
 from limbeck.rewards import (
+    ChanceClippedHead,
     CosineHead,
     EncoderReward,
     EnsembleReward,
@@ -78,6 +79,7 @@ def test_name_and_version():
         version(head=SoftmaxHead(negatives=GOALS, temperature=0.2)),
         version(head=SoftmaxHead(negatives=GOALS, temperature=0.1, threshold=0.5)),
         version(head=SoftmaxHead(negatives=GOALS, temperature=0.1, nulls=("nothing",))),
+        version(head=ChanceClippedHead(negatives=GOALS, temperature=0.1)),
         version(head=CosineHead()),
         version(goals=GOALS[:2]),
     ]
@@ -85,7 +87,7 @@ def test_name_and_version():
         SequenceReward(ColourEncoder(), PooledHead(head, frames=2), GOALS).version
         for head in (CosineHead(), CosineHead(threshold=0.5))
     ]
-    assert len({version(), *others, *sequences}) == 11
+    assert len({version(), *others, *sequences}) == 12
     assert EncoderReward(ColourEncoder(), HEAD, GOALS).name == "colour/SoftmaxHead"
     assert EncoderReward(ColourEncoder(), HEAD, GOALS, name="mine").name == "mine"
 

@@ -30,7 +30,7 @@ FAMILY = {
 }
 TEXTS = {*GOALS, *(text for texts in FAMILY.values() for text in texts), "nothing", "a room", "a wall"}
 VECTORS = dict(zip(sorted(TEXTS), unit(np.random.default_rng(1).normal(size=(len(TEXTS), 5)))))
-FRAMES = unit(np.random.default_rng(2).normal(size=(6, 5)))
+FRAMES = unit(np.random.default_rng(5).normal(size=(6, 5)))
 GOAL = np.asarray([0, 1, 2, 2, 0, 1], np.int32)
 
 
@@ -64,11 +64,12 @@ def test_softmax_with_a_list_per_goal(clipped):
         [GOALS[2], "face a wall", "face a blue key", "nothing"],
     ]
     assert [list(head.candidates(goal)) for goal in GOALS] == texts
-    expected = [softmax(i, texts[goal], 0.5) for i, goal in enumerate(GOAL)]
+    places, goals = np.repeat(np.arange(6), 3), np.tile(np.arange(3, dtype=np.int32), 6)
+    expected = np.asarray([softmax(i, texts[goal], 0.5) for i, goal in zip(places, goals)])
     if clipped:
-        expected = [max(p - 1 / len(texts[goal]), 0) for p, goal in zip(expected, GOAL)]
-        assert 0.0 in expected and max(expected) > 0
-    np.testing.assert_allclose(run(head), expected, rtol=1e-5, atol=1e-7)
+        expected = np.maximum(expected - np.asarray([1 / len(texts[goal]) for goal in goals]), 0)
+        assert 0.0 in expected and all(expected[goals == goal].max() > 0 for goal in range(3))
+    np.testing.assert_allclose(run(head, FRAMES[places], goals), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_softmax_with_one_list_for_all():
