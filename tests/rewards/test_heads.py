@@ -30,7 +30,7 @@ FAMILY = {
 }
 TEXTS = {*GOALS, *(text for texts in FAMILY.values() for text in texts), "nothing", "a room", "a wall"}
 VECTORS = dict(zip(sorted(TEXTS), unit(np.random.default_rng(1).normal(size=(len(TEXTS), 5)))))
-FRAMES = unit(np.random.default_rng(5).normal(size=(6, 5)))
+FRAMES = unit(np.random.default_rng(6).normal(size=(6, 5)))
 GOAL = np.asarray([0, 1, 2, 2, 0, 1], np.int32)
 
 
