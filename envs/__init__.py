@@ -39,6 +39,8 @@ from .bandit import AdversarialBandit as AdversarialBandit
 from .bandit import BanditState as BanditState
 from .dark_room import DarkRoom as DarkRoom
 from .dark_room import DarkRoomState as DarkRoomState
+from .factories import check_arguments as check_arguments
+from .factories import import_factory as import_factory
 from .host_streams import Episode as Episode
 from .host_streams import HostStreams as HostStreams
 from .hosted import Hosted as Hosted
