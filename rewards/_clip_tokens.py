@@ -47,7 +47,7 @@ def make_tokenizer(source: ClipSource, open_clip: ModuleType) -> Tokenize:
                 )
         if not len(texts):
             return np.zeros((0, length), np.int32)
-        tokens = np.asarray(tokenizer(list(texts)), np.int32)
+        tokens = tokenizer(list(texts)).numpy().astype(np.int32)
         if not text.get("hf_model_name") and tokens.max() >= vocab_size:
             raise ValueError(
                 f"The tokenizer gives the token {tokens.max()} and the model's vocabulary has {vocab_size}: the "

@@ -33,7 +33,15 @@ def config(**changes):
     return {
         "model_cfg": {
             "embed_dim": 16,
-            "vision_cfg": {"layers": 1, "width": 32, "head_width": 16, "patch_size": 8, "image_size": 56},
+            "vision_cfg": {
+                "layers": 1,
+                "width": 32,
+                "head_width": 16,
+                "patch_size": 8,
+                "image_size": 56,
+                # In training only: a model left in that mode would be seen.
+                "patch_dropout": 0.5,
+            },
             "text_cfg": {
                 "context_length": 24,
                 "vocab_size": VOCABULARY,
