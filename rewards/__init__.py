@@ -32,15 +32,22 @@ from .sequence_heads import PotentialDifference as PotentialDifference
 
 
 if TYPE_CHECKING:
+    from ._torchvision import clip_versions as clip_versions
+    from .clip import Drift as Drift
+    from .clip import OpenClip as OpenClip
     from .conformance import Finding as Finding
     from .conformance import check as check
+    from .jax_clip import JaxClip as JaxClip
     from .loading import load as load
     from .sequence_reward import SequenceReward as SequenceReward
 
 
-# What needs the agents or the environments is imported when it is asked for.
+# What needs networks, the agents or the environments is imported when it is asked for.
 _HOMES = {
+    "_torchvision": ("clip_versions",),
+    "clip": ("Drift", "OpenClip"),
     "conformance": ("Finding", "check"),
+    "jax_clip": ("JaxClip",),
     "loading": ("load",),
     "sequence_reward": ("SequenceReward",),
 }
