@@ -128,7 +128,7 @@ def _sayable(literal: Literal, allowed: Collection[Object]) -> list[Literal]:
 
 
 def _either_order(pair: tuple[Object, Object], rng: np.random.Generator) -> tuple[Object, Object]:
-    return pair if rng.random() < 0.5 else pair[::-1]
+    return pair if rng.random() < 0.5 else (pair[1], pair[0])
 
 
 def _negations(facts: Facts, rng: np.random.Generator, allowed: Sequence[Object]) -> list[Literal]:
@@ -160,7 +160,7 @@ def _attribute_swaps(caption: Caption, kinds: bool) -> Iterator[tuple[Literal, .
     for number, first in enumerate(places):
         for second in places[number + 1 :]:
             objects = [list(literal.objects) for literal in caption.literals]
-            (a, b), (c, d) = objects[first[0]][first[1]], objects[second[0]][second[1]]
+            (a, b), (c, d) = (objects[i][j] or ("", "") for i, j in (first, second))
             new = ((a, d), (c, b)) if kinds else ((c, b), (a, d))
             objects[first[0]][first[1]], objects[second[0]][second[1]] = new
             try:

@@ -148,7 +148,7 @@ def facts_of(environment: Any) -> Facts:
     """
     if callable(getattr(environment, "symbols", None)):
         return to_facts(read_facts(environment.symbols()))
-    world = getattr(environment, "unwrapped", None)
+    world: Any = getattr(environment, "unwrapped", None)
     if not callable(getattr(world, "gen_obs", None)):
         raise ValueError(f"Facts are read from a MiniGrid environment, got {environment!r}.")
     if getattr(world, "agent_pos", None) is None:
