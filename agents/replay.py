@@ -285,6 +285,23 @@ class ReplayClient:
         updates = dict(zip(names, check_priorities(priorities, len(names), f"update {table}"), strict=True))
         self._call(lambda c, _: c.client.mutate_priorities(table, updates), "update", table, timeout_s)
 
+    def delete(self, table: str, keys: Sequence[int] | np.ndarray, timeout_s: float = 10.0) -> None:
+        """Removes items. Keys of items that are gone are passed over.
+
+        Args:
+          table: its name.
+          keys: `[B]`, of a `Sample`.
+          timeout_s: for all of them.
+
+        Raises:
+          ReplayTimeout: the server did not answer. It may still remove them.
+          ReplayError: no such table, or the server refused.
+        """
+        names = np.asarray(keys, np.uint64).reshape(-1).tolist()
+        self._call(
+            lambda c, _: c.client.mutate_priorities(table, deletes=names), "delete from", table, timeout_s
+        )
+
     def checkpoint(self, timeout_s: float = 120.0) -> str:
         """Writes what all tables hold to the server's directory. All other calls wait meanwhile.
 
@@ -397,6 +414,7 @@ def _reverb_table(table: Table) -> reverb.Table:
         "uniform": selectors.Uniform,
         "prioritised": lambda: selectors.Prioritized(table.priority_exponent),
         "queue": selectors.Fifo,
+        "held": selectors.Fifo,
     }[table.kind]()
     return reverb.Table(
         table.name,
