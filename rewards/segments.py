@@ -1,7 +1,7 @@
 """Segments: T rows of one actor stream with all that a labeller needs, before anybody has paid for them."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -122,11 +122,11 @@ class BundleCutter:
 
         Returns:
           None until a bundle is whole; then its item, arrays of its own.
-        """  # fmt: skip
+        """
         row = Trajectory(
-            rows.timestep.observation, rows.action, rows.led_to.reward, rows.led_to.discount,
+            rows.timestep.observation, cast(jax.Array, rows.action), rows.led_to.reward, rows.led_to.discount,
             rows.led_to.step_type, rows.next_observation, rows.extras, memory,
-        )  # fmt: skip  # pyright: ignore[reportArgumentType]
+        )  # fmt: skip
         count = len(rows.action)
         values = [np.asarray(leaf) for leaf in jax.tree.leaves(row)]
         values += [

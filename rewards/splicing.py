@@ -38,7 +38,7 @@ class StreamSplicer:
         Returns:
           The items that are whole: `[T, …]` each, but the memory, which is the one before the first row, and
           POLICY_VERSION and SOURCE, which are the last row's.
-        """  # fmt: skip
+        """
         rows = {**rows, SOURCE: np.tile(np.asarray(source, np.int64), (len(rows["reward"]), 1))}
         if broken or not len(self):
             self.rows = rows

@@ -55,7 +55,7 @@ def run(context: Context) -> None:
     alive = learner.wait() and (recording is None or recording.begin())
     while alive and not context.stopping.is_set():
         memory = actor.memory
-        items.before(actor)
+        items.before()
         rows = actor.step(learner.params)
         steps += config.environments
         if recording is not None:
@@ -147,7 +147,7 @@ class _Trajectories:
     def __init__(self, config: JobConfig):
         self._cutter = TrajectoryCutter(config.replay.unroll, config.replay.period)
 
-    def before(self, actor: Actor) -> None:
+    def before(self) -> None:
         """Nothing is needed of the moment before a step."""
 
     def add(self, rows: Rows, memory: Any, version: int) -> list[dict[str, np.ndarray]]:
@@ -159,20 +159,20 @@ class _Bundles:
     """Rows as items for a labeller, with the goal of each and the truth about the episodes that they end."""
 
     def __init__(self, actor: Actor, config: JobConfig, incarnation: int):
-        self._actor = actor
+        self._streams = actor.streams
         self._cutter = BundleCutter(config.replay.unroll, incarnation)
         self._goals: list[str] = []
         self._known = 0
 
-    def before(self, actor: Actor) -> None:
-        """What a step that ends an episode leaves no trace of."""
-        self._goals = [goal_of(environment) for environment in actor.streams.environments]
-        self._known = len(actor.streams.episodes)
+    def before(self) -> None:
+        """Notes what a step that ends an episode leaves no trace of."""
+        self._goals = [goal_of(environment) for environment in self._streams.environments]
+        self._known = len(self._streams.episodes)
 
     def add(self, rows: Rows, memory: Any, version: int) -> list[dict[str, np.ndarray]]:
         """The item that these rows complete, if they do."""
         successes = np.zeros(len(self._goals), np.float32)
-        for episode in self._actor.streams.episodes[self._known :]:
+        for episode in self._streams.episodes[self._known :]:
             successes[episode.stream] = episode.success
         item = self._cutter.add(rows, memory, version, self._goals, successes, time.time())
         return [] if item is None else [item]
