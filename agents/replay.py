@@ -272,12 +272,7 @@ class ReplayClient:
         self._call(lambda c, _: c.client.mutate_priorities(table, updates), "update", table, timeout_s)
 
     def delete(self, table: str, keys: Sequence[int] | np.ndarray, timeout_s: float = 10.0) -> None:
-        """Removes items. Keys of items that are gone are passed over.
-
-        Args:
-          table: its name.
-          keys: `[B]`, of a `Sample`.
-          timeout_s: for all of them.
+        """Removes items by their keys `[B]`, of a `Sample`; those that are gone are passed over.
 
         Raises:
           ReplayTimeout: the server did not answer. It may still remove them.
