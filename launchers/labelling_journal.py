@@ -4,6 +4,7 @@ import logging
 import os
 import pathlib
 import struct
+import zipfile
 from typing import Any
 
 import numpy as np
@@ -108,8 +109,8 @@ def _read(path: pathlib.Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             return dict(arrays)
-    except (OSError, ValueError, EOFError, KeyError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         _log.warning("%s cannot be read and is begun anew: %s", path, error)
         return None
