@@ -86,7 +86,8 @@ def _check_image(config: JobConfig, observation_spec: Any) -> None:
 
 def _check_reads_no_reward(config: JobConfig, spec: Trajectory) -> None:
     """An agent that reads the reward before would learn from labels and be evaluated on others."""
-    if any(name.split("/")[-1] == "reward" for name in leaf_names(spec.extras)):
+    recurrent = any(name.split("/")[-1] == "reward" for name in leaf_names(spec.extras))
+    if recurrent and getattr(config.settings, "previous_reward", True):
         raise ValueError(
             f"{config.agent} reads the reward before, which with a reward model is known only after it has acted: "
             "set --settings.no-previous-reward."

@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from .runs import write_array_file
-
 
 _log = logging.getLogger(__name__)
 _SENT = struct.Struct("<qqq")
@@ -20,7 +18,7 @@ Place = tuple[int, int]
 
 
 class LabellingJournal:
-    """The journal of one actor, in a directory of its own. Every file is whole or as it was before.
+    """The journal of one actor, in a directory of its own. Every file is whole or as it was before a process died.
 
     A bundle is at a *place*, (incarnation, number). The labeller writes down, in this order: the scores of a bundle,
     so that a second time makes the same copies of it whatever else the model is asked with it; each copy that replay
@@ -56,7 +54,7 @@ class LabellingJournal:
 
     def keep_scores(self, place: Place, scores: np.ndarray) -> None:
         """Writes the scores `[E, T]` of a bundle down."""
-        write_array_file(self._scores, {"place": np.asarray(place, np.int64), "scores": scores})
+        _write(self._scores, {"place": np.asarray(place, np.int64), "scores": scores})
 
     def sent(self, place: Place) -> int:
         """Copies of a bundle that replay is known to have."""
@@ -84,7 +82,7 @@ class LabellingJournal:
         held = [of for of, length in zip(rows, lengths) if length]
         if held:
             arrays |= {f"rows/{name}": np.concatenate([of[name] for of in held]) for name in held[0]}
-        write_array_file(self._state, arrays)
+        _write(self._state, arrays)
         self.place, self.streams, self.rows = place, streams, rows
 
     def close(self) -> None:
@@ -103,6 +101,14 @@ def _split(arrays: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
         {name.removeprefix("rows/"): arrays[name][end - length : end] for name in names} if length else {}
         for length, end in zip(arrays["lengths"], ends)
     ]
+
+
+def _write(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
+    """Whole or not at all, for whoever is killed; a machine that goes down takes replay, and all that waits, too."""
+    aside = path.with_suffix(".tmp")
+    with open(aside, "wb") as file:
+        np.savez(file, **arrays)
+    os.replace(aside, path)
 
 
 def _read(path: pathlib.Path) -> dict[str, Any] | None:

@@ -1,6 +1,5 @@
 """Labellers: killed anywhere they lose nothing and double nothing; and what the journal keeps."""
 
-import os
 import pathlib
 from typing import Any
 
@@ -13,14 +12,6 @@ from limbeck.rewards import Bundle, EpisodeLabeller, Segment
 
 
 UNROLL, PERIOD, STREAMS, ROWS = 4, 2, 2, 5
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _no_waiting_for_disks():
-    """A killed process leaves what it has written; only a machine that goes down needs more."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda _: None)
-        yield
 
 
 class Killed(BaseException):
