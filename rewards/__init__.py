@@ -6,6 +6,8 @@ from .labelling import EpisodeLabeller as EpisodeLabeller
 from .labelling import Labelled as Labelled
 from .labelling import LabelledEpisode as LabelledEpisode
 from .loading import load as load
+from .relabelling import Relabelled as Relabelled
+from .relabelling import relabel as relabel
 from .segments import Bundle as Bundle
 from .segments import BundleCutter as BundleCutter
 from .segments import Segment as Segment
