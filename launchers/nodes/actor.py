@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...agents import HISTORIES_TABLE, Actor, HistoryRecorder, Rows, TrajectoryCutter, block_item, to_item
+from ...envs import LAST, HostStreams
 from ...rewards.goal_text import goal_of
 from ...rewards.inline import InlineReward
 from ...rewards.segments import BundleCutter
@@ -49,13 +50,12 @@ def run(context: Context) -> None:
         environments = [InlineReward(e, model, threshold=config.reward_threshold) for e in environments]
     seed = (config.seed * 1000 + number) * 1000 + context.incarnation
     actor = Actor(made.agent, environments, seed % 2**31, rewards_shown=config.reward is None)
-    items = _Bundles(actor, config, context.incarnation) if config.labelled else _Trajectories(config)
+    items = _Bundles(actor.streams, config, context.incarnation) if config.labelled else _Trajectories(config)
     recording = _Recording(context, config, number) if config.history_steps else None
     steps, since, written = 0, time.monotonic(), 0
     alive = learner.wait() and (recording is None or recording.begin())
     while alive and not context.stopping.is_set():
         memory = actor.memory
-        items.before()
         rows = actor.step(learner.params)
         steps += config.environments
         if recording is not None:
@@ -147,9 +147,6 @@ class _Trajectories:
     def __init__(self, config: JobConfig):
         self._cutter = TrajectoryCutter(config.replay.unroll, config.replay.period)
 
-    def before(self) -> None:
-        """Nothing is needed of the moment before a step."""
-
     def add(self, rows: Rows, memory: Any, version: int) -> list[dict[str, np.ndarray]]:
         """The items that these rows complete."""
         return [to_item(trajectory, version) for trajectory in self._cutter.add(rows, memory)]
@@ -158,24 +155,23 @@ class _Trajectories:
 class _Bundles:
     """Rows as items for a labeller, with the goal of each and the truth about the episodes that they end."""
 
-    def __init__(self, actor: Actor, config: JobConfig, incarnation: int):
-        self._streams = actor.streams
+    def __init__(self, streams: HostStreams, config: JobConfig, incarnation: int):
+        self._streams = streams
         self._cutter = BundleCutter(config.replay.unroll, incarnation)
-        self._goals: list[str] = []
-        self._known = 0
-
-    def before(self) -> None:
-        """Notes what a step that ends an episode leaves no trace of."""
-        self._goals = [goal_of(environment) for environment in self._streams.environments]
-        self._known = len(self._streams.episodes)
+        self._goals = self._current_goals()
 
     def add(self, rows: Rows, memory: Any, version: int) -> list[dict[str, np.ndarray]]:
-        """The item that these rows complete, if they do."""
-        successes = np.zeros(len(self._goals), np.float32)
-        for episode in self._streams.episodes[self._known :]:
+        """The item that these rows complete, if they do; for the streams' last step."""
+        successes = np.zeros(len(self._streams), np.float32)
+        for episode in self._streams.episodes:  # Of several of a stream the newest is last.
             successes[episode.stream] = episode.success
+        successes[rows.led_to.step_type != LAST] = 0
         item = self._cutter.add(rows, memory, version, self._goals, successes, time.time())
+        self._goals = self._current_goals()  # A step that ends an episode leaves no trace of its goal.
         return [] if item is None else [item]
+
+    def _current_goals(self) -> list[str]:
+        return [goal_of(environment) for environment in self._streams.environments]
 
 
 class _Recording:

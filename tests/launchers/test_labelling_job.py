@@ -20,8 +20,9 @@ from limbeck.launchers.job_config import JobConfig, JobEvaluationConfig, job_con
 from limbeck.launchers.job_histories import history_manifest
 from limbeck.launchers.job_labelling import WAITING, check_reward, labelling_tables, unlabelled_table
 from limbeck.launchers.jobs import TABLE, job_program, parts
+from limbeck.launchers.nodes import actor
 from limbeck.launchers.runs import as_settings
-from limbeck.rewards import BundleCutter, goal_of
+from limbeck.rewards import BundleCutter, goal_of, read_bundle
 
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -124,6 +125,39 @@ def test_minigrid_has_missions_and_pictures():
         parts(dataclasses.replace(meadow(), env="MiniGrid-Fetch-5x5-N2-v0"))
 
 
+def test_actors_write_each_rows_own_goal_and_the_truth_of_the_episodes_that_end():
+    """Goals change with episodes, of which `Meadow` plays two in these 24 steps: the second begins in the bundle."""
+    import jax
+    from toy_meadow import HORIZON, Meadow
+
+    class Wandering(Meadow):
+        episode = -1
+
+        def reset(self):
+            self.episode += 1
+            return super().reset()
+
+        def goal(self):
+            return f"goal {self.episode}"
+
+        def success(self):
+            return self.episode == 1
+
+    config = meadow(environments=1, replay={"unroll": 2 * HORIZON, "period": 2 * HORIZON})
+    made = parts(config)
+    acting = Actor(made.agent, [Wandering()], 0, rewards_shown=False)
+    bundles, params = actor._Bundles(acting.streams, config, 4), made.agent.init(jax.random.key(0)).params
+    for _ in range(2 * HORIZON):
+        memory = acting.memory
+        items = bundles.add(acting.step(params), memory, 5)
+    (bundle,) = [read_bundle(0, item) for item in items]
+    (segment,) = bundle.segments
+    assert (bundle.incarnation, bundle.number) == (4, 0)
+    assert segment.goals == ["goal 0"] * HORIZON + ["goal 1"] * HORIZON
+    assert np.flatnonzero(segment.rows["extras/true_success"]).tolist() == [2 * HORIZON - 1]
+    assert (segment.rows["policy_version"] == 5).all()
+
+
 @needs_replay
 @pytest.mark.replay
 def test_an_unknown_reward_is_one_line_and_starts_nothing(tmp_path, capsys):
@@ -164,16 +198,14 @@ def walk(config: JobConfig, steps: int) -> tuple[list[dict], list[tuple]]:
 
     made = parts(config)
     environments = [make_hosted(config.env, seed=i) for i in range(config.environments)]
-    actor, cutter = (
-        Actor(made.agent, environments, 0, rewards_shown=False),
-        BundleCutter(config.replay.unroll, 0),
-    )
+    acting = Actor(made.agent, environments, 0, rewards_shown=False)
+    cutter = BundleCutter(config.replay.unroll, 0)
     params = made.agent.init(jax.random.key(0)).params
     bundles, expected, over = [], [], [False] * len(environments)
     for tick in range(steps):
-        memory, known = actor.memory, len(actor.streams.episodes)
-        rows = actor.step(params)
-        told = {episode.stream: episode.success for episode in actor.streams.episodes[known:]}
+        memory, known = acting.memory, len(acting.streams.episodes)
+        rows = acting.step(params)
+        told = {episode.stream: episode.success for episode in acting.streams.episodes[known:]}
         success = np.array([told.get(i, False) for i in range(len(environments))])
         item = cutter.add(rows, memory, 0, [goal_of(e) for e in environments], success, time.time())
         if item is not None:
@@ -188,6 +220,7 @@ def walk(config: JobConfig, steps: int) -> tuple[list[dict], list[tuple]]:
 
 @needs_replay
 @pytest.mark.replay
+@pytest.mark.slow
 def test_a_labeller_that_is_really_killed_loses_nothing(tmp_path):
     from limbeck.agents.replay import ReplayClient, ReplayServer
     from toy_meadow import ticks
@@ -199,11 +232,11 @@ def test_a_labeller_that_is_really_killed_loses_nothing(tmp_path):
     with ReplayServer(tables) as server, ReplayClient(server.address) as client:
 
         def fill() -> None:
-            with ReplayClient(server.address) as actor:
+            with ReplayClient(server.address) as mine:
                 for item in bundles:
-                    while actor.status()[unlabelled_table(0)]["size"] >= WAITING:
+                    while mine.status()[unlabelled_table(0)]["size"] >= WAITING:
                         time.sleep(0.005)
-                    actor.insert(unlabelled_table(0), item)
+                    mine.insert(unlabelled_table(0), item)
 
         writer = threading.Thread(target=fill, daemon=True)
         writer.start()
