@@ -15,8 +15,8 @@ from .job_config import JobConfig
 from .jobs import make_environment, parts
 
 
-# Bundles of an actor that may wait for its labeller; with more the actor waits.
-WAITING = 2
+# Bundles of an actor that may be with its labeller; the actor makes the next one meanwhile, and then waits.
+WAITING = 1
 
 
 def reward_model(config: JobConfig) -> Any:
@@ -58,7 +58,7 @@ def labelling_tables(config: JobConfig) -> list[Table]:
         return []
     signature = bundle_signature(parts(config).spec, config.environments)
     names = map(unlabelled_table, range(config.actors))
-    return [Table(name, "held", signature, max_size=2 * WAITING) for name in names]
+    return [Table(name, "held", signature, max_size=WAITING + 2) for name in names]
 
 
 def labelling_directory(run_directory: pathlib.Path, actor: int) -> pathlib.Path:
