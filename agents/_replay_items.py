@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ._deadlines import Late
+from ._deadlines import Late, Worker
 from .tables import ReplayError
 
 
@@ -96,3 +96,23 @@ class ItemWriter:
         if left <= 0:
             raise Late
         self._writer.flush(pending, timeout_ms=max(1, round(left * 1000)))
+
+
+class Connection:
+    """What belongs to one connection, so that a call that was given up touches nothing of the next one.
+
+    Attributes:
+      client: Reverb's.
+      worker: the thread of its calls.
+      writers, shapes: of each table that was used.
+    """
+
+    def __init__(self, client: Any):
+        self.client = client
+        self.worker = Worker("replay-call")
+        self.writers: dict[str, ItemWriter] = {}
+        self.shapes: dict[str, Shapes] = {}
+
+    def close(self) -> None:
+        """After the calls under way, which may never end: nobody waits for it."""
+        self.worker.stop(lambda: [writer.close() for writer in self.writers.values()])

@@ -15,8 +15,9 @@ def table_status(info: Any) -> dict[str, Any]:
     counts = (info.current_size, found.insert_stats.completed, found.sample_stats.completed)
     unlimited = found.max_diff >= float(np.finfo(np.float64).max)
     kind = info.sampler_options.WhichOneof("distribution")
+    ordered = "queue" if info.max_times_sampled == 1 else "held"
     return {
-        "kind": {"fifo": "queue", "prioritized": "prioritised"}.get(kind, kind),
+        "kind": {"fifo": ordered, "prioritized": "prioritised"}.get(kind, kind),
         "size": info.current_size,
         "max_size": info.max_size,
         "min_size": limiter.min_size,

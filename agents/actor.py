@@ -39,7 +39,12 @@ class Actor:
     """
 
     def __init__(
-        self, agent: Agent, environments: Sequence[dm_env.Environment], seed: int, mode: str = EXPLORE
+        self,
+        agent: Agent,
+        environments: Sequence[dm_env.Environment],
+        seed: int,
+        mode: str = EXPLORE,
+        rewards_shown: bool = True,
     ):
         """Begins every stream.
 
@@ -48,8 +53,10 @@ class Actor:
           environments: N of one kind.
           seed: of the actions; the environments have seeds of their own.
           mode: EXPLORE or EVALUATE.
+          rewards_shown: whether the agent sees the rewards; else zeros, as where rewards are known only later.
         """
         self.streams, self.time = HostStreams(environments), 0
+        self._rewards_shown = rewards_shown
         count = len(self.streams)
         self.memory = jax.vmap(lambda _: agent.initial_memory())(np.arange(count))
         self._keys = jax.random.split(jax.random.key(seed), count)
@@ -58,6 +65,8 @@ class Actor:
     def step(self, params: Any) -> Rows:
         """One step of every stream with these parameters."""
         seen = self.streams.timestep
+        if not self._rewards_shown:
+            seen = seen._replace(reward=np.zeros_like(seen.reward))
         action, extras, self.memory = self._act(params, self.memory, self._keys, self.time, seen)
         action = np.asarray(action)
         led_to = self.streams.step(action)

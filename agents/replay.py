@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 
 from . import replay_checkpoints
-from ._deadlines import Late, Worker, wait_for_threads, whole_seconds
+from ._deadlines import Late, wait_for_threads, whole_seconds
 from ._listening import check_free, quiet
-from ._replay_items import ItemWriter, Shapes, check_priorities, fit_item, table_shapes
+from ._replay_items import Connection, ItemWriter, Shapes, check_priorities, fit_item, table_shapes
 from ._replay_status import describe_status, is_queue, table_status
 from ._sampling import POLL_S, BatchFetcher
 from ._sampling import Sample as Sample
@@ -150,20 +150,6 @@ class ReplayServer:
         self.stop()
 
 
-class _Connection:
-    """What belongs to one connection, so that a call that was given up touches nothing of the next one."""
-
-    def __init__(self, address: str):
-        self.client = reverb.Client(address)
-        self.worker = Worker("replay-call")
-        self.writers: dict[str, ItemWriter] = {}
-        self.shapes: dict[str, Shapes] = {}
-
-    def close(self) -> None:
-        """After the calls under way, which may never end: nobody waits for it."""
-        self.worker.stop(lambda: [writer.close() for writer in self.writers.values()])
-
-
 class ReplayClient:
     """A connection to a replay server. One thread at a time.
 
@@ -185,7 +171,7 @@ class ReplayClient:
         """
         self.address = address
         self._prefetch = prefetch
-        self._connection: _Connection | None = None
+        self._connection: Connection | None = None
         self._fetchers: dict[tuple[str, int], BatchFetcher] = {}
         _CLIENTS.add(self)
 
@@ -220,7 +206,7 @@ class ReplayClient:
         rows = [items] if isinstance(items, Mapping) else list(items)
         values = check_priorities(priorities, len(rows), f"insert into {table}")
 
-        def work(connection: _Connection, deadline: float) -> None:
+        def work(connection: Connection, deadline: float) -> None:
             shapes = _shapes(connection, table, deadline)
             arrays = [fit_item(table, shapes, row, index) for index, row in enumerate(rows)]
             if table not in connection.writers:
@@ -285,6 +271,18 @@ class ReplayClient:
         updates = dict(zip(names, check_priorities(priorities, len(names), f"update {table}"), strict=True))
         self._call(lambda c, _: c.client.mutate_priorities(table, updates), "update", table, timeout_s)
 
+    def delete(self, table: str, keys: Sequence[int] | np.ndarray, timeout_s: float = 10.0) -> None:
+        """Removes items by their keys `[B]`, of a `Sample`; those that are gone are passed over.
+
+        Raises:
+          ReplayTimeout: the server did not answer. It may still remove them.
+          ReplayError: no such table, or the server refused.
+        """
+        names = np.asarray(keys, np.uint64).reshape(-1).tolist()
+        self._call(
+            lambda c, _: c.client.mutate_priorities(table, deletes=names), "delete from", table, timeout_s
+        )
+
     def checkpoint(self, timeout_s: float = 120.0) -> str:
         """Writes what all tables hold to the server's directory. All other calls wait meanwhile.
 
@@ -328,9 +326,9 @@ class ReplayClient:
     def __exit__(self, *_: Any) -> None:
         self.close()
 
-    def _connect(self) -> _Connection:
+    def _connect(self) -> Connection:
         if self._connection is None:
-            self._connection = _Connection(self.address)
+            self._connection = Connection(reverb.Client(self.address))
         return self._connection
 
     def _disconnect(self) -> None:
@@ -347,7 +345,7 @@ class ReplayClient:
         if batch < 1:
             raise ReplayError(f"A batch has at least 1 item; got {batch}.")
 
-        def look(connection: _Connection, deadline: float) -> tuple[Shapes, bool]:
+        def look(connection: Connection, deadline: float) -> tuple[Shapes, bool]:
             info = connection.client.server_info(whole_seconds(deadline - time.monotonic()))
             return table_shapes(info, table, self.address), is_queue(info[table])
 
@@ -362,7 +360,7 @@ class ReplayClient:
         return BatchFetcher(open_stream, batch, ahead)
 
     def _call(
-        self, work: Callable[[_Connection, float], Any], verb: str, table: str | None, timeout_s: float
+        self, work: Callable[[Connection, float], Any], verb: str, table: str | None, timeout_s: float
     ) -> Any:
         """`work(connection, deadline)`; once more where the server was restarted under the client."""
         deadline = time.monotonic() + timeout_s
@@ -397,6 +395,7 @@ def _reverb_table(table: Table) -> reverb.Table:
         "uniform": selectors.Uniform,
         "prioritised": lambda: selectors.Prioritized(table.priority_exponent),
         "queue": selectors.Fifo,
+        "held": selectors.Fifo,
     }[table.kind]()
     return reverb.Table(
         table.name,
@@ -413,7 +412,7 @@ def _reverb_table(table: Table) -> reverb.Table:
     )
 
 
-def _shapes(connection: _Connection, table: str, deadline: float) -> Shapes:
+def _shapes(connection: Connection, table: str, deadline: float) -> Shapes:
     """The table's signature, asked for once a connection. Raises `ReplayError`."""
     if table not in connection.shapes:
         info = connection.client.server_info(whole_seconds(deadline - time.monotonic()))

@@ -14,7 +14,7 @@ from ._limiter import Limiter
 
 Signature = Mapping[str, tuple[Sequence[int], Any]]
 
-KINDS = ("uniform", "prioritised", "queue")
+KINDS = ("uniform", "prioritised", "queue", "held")
 
 
 class ReplayError(RuntimeError):
@@ -33,22 +33,25 @@ class Table:
       name: of the table.
       kind: "uniform": any item, equally likely. "prioritised": item i with probability
         p_i^α / Σ_k p_k^α (Schaul et al. 2016, equation 1). "queue": each item once, in the order of
-        their inserts; inserts wait while it is full. A full table of the other kinds forgets its
-        oldest item.
+        their inserts; inserts wait while it is full. "held": always the oldest item, until it is deleted
+        by its key. A full table of the other kinds forgets its oldest item; whoever inserts into a held
+        one keeps to its limit (`ReplayClient.status`).
       signature: name -> (shape, dtype) of every array of an item.
       max_size: most items at a time.
-      min_size: items below which nothing is sampled. 1 for a queue.
+      min_size: items below which nothing is sampled. 1 for a queue and a held table.
       samples_per_insert: samples that each insert pays for; the side that runs ahead waits. None: none
-        waits for the other once `min_size` is reached. None for a queue, which has a limit of its own.
+        waits for the other once `min_size` is reached. None for a queue, which has a limit of its own, and
+        for a held table.
       error_buffer: how many samples ahead or behind, counted from when `min_size` was reached, either
         side may be before it waits. None: `samples_per_insert · min_size`, at least 1, so that there
         are never more than `samples_per_insert` samples an insert.
       priority_exponent: α of a prioritised table; 0 samples uniformly.
-      max_times_sampled: samples after which an item is removed; 0 for no limit. 1 for a queue.
+      max_times_sampled: samples after which an item is removed; 0 for no limit. 1 for a queue, 0 for a
+        held table.
     """
 
     name: str
-    kind: Literal["uniform", "prioritised", "queue"]
+    kind: Literal["uniform", "prioritised", "queue", "held"]
     signature: Signature
     max_size: int
     min_size: int = 1
@@ -81,7 +84,7 @@ class Table:
                 f"it never holds min_size = {self.min_size} items, since max_size is {self.max_size}: nothing "
                 f"would ever be sampled. Lower min_size or raise max_size"
             )
-        self._check_queue() if self.kind == "queue" else self._check_ratio()
+        {"queue": self._check_queue, "held": self._check_held}.get(self.kind, self._check_ratio)()
 
     def check_batch(self, batch: int) -> None:
         """Refuses a batch that the limiter could hold up half-way while it holds up the inserts too.
@@ -181,6 +184,14 @@ class Table:
             raise self._wrong(
                 "a queue samples each insert once and makes inserts wait at max_size: leave samples_per_insert and "
                 "error_buffer out"
+            )
+
+    def _check_held(self) -> None:
+        limits = (self.min_size, self.max_times_sampled, self.samples_per_insert, self.error_buffer)
+        if limits != (1, 0, None, None):
+            raise self._wrong(
+                "a held table gives its oldest item until that is deleted: leave min_size, max_times_sampled, "
+                "samples_per_insert and error_buffer out"
             )
 
     def _check_ratio(self) -> None:

@@ -92,6 +92,16 @@ class _GymnasiumWithSuccess(GymnasiumToDmEnv):
     def _success(self) -> bool:
         return bool(self._told)
 
+    @property
+    def goal(self) -> Any:
+        """The environment's own, where it has one: a text or a method that gives it."""
+        return getattr(self._environment.unwrapped, "goal")  # noqa: B009  # gymnasium.Env declares none.
+
+    @property
+    def mission(self) -> Any:
+        """The environment's own, where it has one."""
+        return getattr(self._environment.unwrapped, "mission")  # noqa: B009
+
 
 def make_hosted(name: str, seed: int = 0, **kwargs: Any) -> Hosted:
     """Builds an environment for the host by a name of any kind.

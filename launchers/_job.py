@@ -14,6 +14,7 @@ from . import experiments, nodes, runs
 from ._template import Template
 from ._usage import given, parse
 from .job_config import JobConfig, job_from_settings
+from .job_labelling import check_reward
 from .jobs import job_program, parts
 from .local import run_local
 
@@ -103,6 +104,7 @@ def run_job(
         if launcher == "local":
             template = open_.enter_context(template or Template(nodes.IMPORTS))
         parts(config)
+        check_reward(config)
         open_.enter_context(runs.locked(directory))
         run = runs.create_or_open(directory, experiment, runs.as_settings(config))
         for change in runs.changed_versions(directory):

@@ -56,6 +56,14 @@ class JobConfig(Generic[S]):
       restarts: how often each node may be started again after a failure before the job fails.
       history_steps: steps of every actor's environments that are kept as learning histories; 0 keeps none.
       seed: of everything that is random in Limbeck's part; with several processes a job is not repeatable.
+      reward: a reward model that pays in the environment's stead: its name, or `package.module:factory`. It
+        judges the key `image` of observations by the environment's `goal` or `mission`, and its first hit ends
+        the episode. Success and evaluations stay the environment's own.
+      reward_arguments: of its factory.
+      reward_threshold: the reward from which a step is a hit.
+      reward_place: `labeller` labels in processes of their own, between actors and learner; `inline` in the
+        actors, which wait for it.
+      labellers: processes that label; actor i is labelled by labeller i modulo their number.
     """
 
     env: str
@@ -77,6 +85,11 @@ class JobConfig(Generic[S]):
     restarts: int = 20
     history_steps: int = 0
     seed: int = 0
+    reward: str | None = None
+    reward_arguments: dict[str, int | float | str | bool] = dataclasses.field(default_factory=dict)
+    reward_threshold: float = 1.0
+    reward_place: Literal["labeller", "inline"] = "labeller"
+    labellers: int = 1
 
     def __post_init__(self):
         least = {
@@ -91,6 +104,7 @@ class JobConfig(Generic[S]):
             "restarts": (self.restarts, 0),
             "history_steps": (self.history_steps, 0),
             "seed": (self.seed, 0),
+            "labellers": (self.labellers, 1),
             "evaluation.episodes": (self.evaluation.episodes, 1),
             "evaluation.environments": (self.evaluation.environments, 1),
             "evaluation.every_s": (self.evaluation.every_s, 0),
@@ -100,6 +114,19 @@ class JobConfig(Generic[S]):
                 raise ValueError(f"{name} must be at least {minimum}, got {value}.")
         if self.target_success is not None and not 0 < self.target_success <= 1:
             raise ValueError(f"target_success must lie in (0, 1], got {self.target_success}.")
+        if not 0 < self.reward_threshold <= 1:
+            raise ValueError(f"reward_threshold must lie in (0, 1], got {self.reward_threshold}.")
+        if self.labellers > self.actors:
+            raise ValueError(
+                f"An actor has one labeller: labellers must be at most actors ({self.actors}), got {self.labellers}."
+            )
+        if self.reward is None and self.reward_arguments:
+            raise ValueError("reward_arguments are of a reward model: give reward too.")
+
+    @property
+    def labelled(self) -> bool:
+        """Whether labellers stand between the actors and the learner."""
+        return self.reward is not None and self.reward_place == "labeller"
 
     @property
     def steps_per_update(self) -> float:

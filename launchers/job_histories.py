@@ -30,9 +30,12 @@ def history_manifest(config: JobConfig) -> Manifest:
         observation, action = environment.observation_spec(), environment.action_spec()
     finally:
         environment.close()
+    # Labellers come after the actors, whose histories keep the environment's rewards (`rewards.relabel`).
+    paid = "environment" if config.reward is None or config.labelled else config.reward
     infos = [
         HistoryInfo(
-            task_id=-1, task=None, split="train", algorithm=config.agent, run=0, stream=stream, seed=config.seed
+            task_id=-1, task=None, split="train", algorithm=config.agent, run=0, stream=stream, seed=config.seed,
+            reward_model=paid,
         )
         for stream in range(config.actors * config.environments)
     ]  # fmt: skip

@@ -4,9 +4,14 @@ import dataclasses
 import pathlib
 from typing import Any, NamedTuple
 
-from ..agents import Agent, ReplayPlan, Table, Trajectory, make_torso, signature, trajectory_spec
+import numpy as np
+from dm_env import specs
+
+from ..agents import Agent, ReplayPlan, Table, Trajectory, leaf_names, make_torso, signature, trajectory_spec
+from ..agents.items import Signature
 from ..encoders import checkpoints
 from ..envs import make_hosted
+from ..rewards.segments import copy_signature
 from .job_config import JobConfig, find_algorithm
 from .program import Node, Program
 from .runs import as_settings
@@ -52,21 +57,53 @@ def parts(config: JobConfig) -> Parts:
         observation_spec, action_spec = environment.observation_spec(), environment.action_spec()
     finally:
         environment.close()
+    if config.reward is not None:
+        _check_image(config, observation_spec)
     torso = make_torso(config.torso, observation_spec) if config.torso else None
     constructor = find_algorithm(config.agent).constructor
     given = (observation_spec, action_spec, config.settings)
     agent = constructor(*given) if torso is None else constructor(*given, torso)
     spec = trajectory_spec(agent, observation_spec, config.replay.unroll)
-    return Parts(agent, observation_spec, spec, experience_table(config.replay, spec))
+    if config.reward is not None:
+        _check_reads_no_reward(config, spec)
+    beside = copy_signature(config.replay.unroll) if config.labelled else {}
+    return Parts(agent, observation_spec, spec, experience_table(config.replay, spec, beside))
 
 
-def experience_table(plan: ReplayPlan, spec: Trajectory) -> Table:
-    """The table that a plan asks for. Raises ValueError where its limits would deadlock."""
+def _check_image(config: JobConfig, observation_spec: Any) -> None:
+    image = observation_spec.get("image") if isinstance(observation_spec, dict) else None
+    if not (
+        isinstance(image, specs.Array)
+        and len(image.shape) == 3
+        and image.shape[-1] == 3
+        and image.dtype == np.uint8
+    ):
+        raise ValueError(
+            f"The reward {config.reward} judges the key image of observations, [H, W, 3] uint8, which {config.env} "
+            "does not have. MiniGrid's get it by --env-arguments image agent."
+        )
+
+
+def _check_reads_no_reward(config: JobConfig, spec: Trajectory) -> None:
+    """An agent that reads the reward before would learn from labels and be evaluated on others."""
+    recurrent = any(name.split("/")[-1] == "reward" for name in leaf_names(spec.extras))
+    if recurrent and getattr(config.settings, "previous_reward", True):
+        raise ValueError(
+            f"{config.agent} reads the reward before, which with a reward model is known only after it has acted: "
+            "set --settings.no-previous-reward."
+        )
+
+
+def experience_table(plan: ReplayPlan, spec: Trajectory, beside: Signature | None = None) -> Table:
+    """The table that a plan asks for, of items with the arrays `beside` those of the trajectories.
+
+    Raises ValueError where its limits would deadlock.
+    """
     queue = plan.kind == "queue"
     table = Table(
         name=TABLE,
         kind=plan.kind,
-        signature=signature(spec),
+        signature={**signature(spec), **(beside or {})},
         max_size=plan.max_size,
         min_size=1 if queue else plan.min_size,
         samples_per_insert=None if queue else plan.samples_per_insert,
@@ -78,7 +115,7 @@ def experience_table(plan: ReplayPlan, spec: Trajectory) -> Table:
 
 
 def job_program(config: JobConfig, name: str) -> Program:
-    """The program of a job: a replay server, a learner, actors, an evaluator, and a sink of histories.
+    """The program of a job: a replay server, a learner, actors, an evaluator, labellers and a sink of histories.
 
     Args:
       config: the job.
@@ -97,6 +134,11 @@ def job_program(config: JobConfig, name: str) -> Program:
     ]
     if config.history_steps:
         nodes.append(Node("sink", "sink", f"{_NODES}.sink:run", cpus=0.5, beside="replay"))
+    if config.labelled:
+        nodes += [
+            Node(f"labeller_{i}", "labeller", f"{_NODES}.labeller:run", {"labeller": i}, memory_gb=2.0)
+            for i in range(config.labellers)
+        ]
     nodes.append(Node("evaluator", "evaluator", f"{_NODES}.evaluator:run", cpus=0.5, beside="learner"))
     nodes += [
         Node(f"actor_{i}", "actor", f"{_NODES}.actor:run", {"actor": i}, memory_gb=1.0)

@@ -37,9 +37,23 @@ if TYPE_CHECKING:
     from .clip import OpenClip as OpenClip
     from .conformance import Finding as Finding
     from .conformance import check as check
+    from .goal_text import goal_of as goal_of
+    from .inline import InlineReward as InlineReward
     from .jax_clip import JaxClip as JaxClip
+    from .labelling import EpisodeLabeller as EpisodeLabeller
+    from .labelling import Labelled as Labelled
+    from .labelling import LabelledEpisode as LabelledEpisode
     from .loading import load as load
+    from .relabelling import Relabelled as Relabelled
+    from .relabelling import relabel as relabel
+    from .segments import Bundle as Bundle
+    from .segments import BundleCutter as BundleCutter
+    from .segments import Segment as Segment
+    from .segments import bundle_signature as bundle_signature
+    from .segments import copy_signature as copy_signature
+    from .segments import read_bundle as read_bundle
     from .sequence_reward import SequenceReward as SequenceReward
+    from .splicing import StreamSplicer as StreamSplicer
 
 
 # What needs networks, the agents or the environments is imported when it is asked for.
@@ -48,6 +62,26 @@ _HOMES = {
     "clip": ("Drift", "OpenClip"),
     "conformance": ("Finding", "check"),
     "jax_clip": ("JaxClip",),
+    "goal_text": ("goal_of",),
+    "inline": ("InlineReward",),
+    "labelling": (
+        "EpisodeLabeller",
+        "Labelled",
+        "LabelledEpisode",
+    ),
+    "relabelling": (
+        "Relabelled",
+        "relabel",
+    ),
+    "segments": (
+        "Bundle",
+        "BundleCutter",
+        "Segment",
+        "bundle_signature",
+        "copy_signature",
+        "read_bundle",
+    ),
+    "splicing": ("StreamSplicer",),
     "loading": ("load",),
     "sequence_reward": ("SequenceReward",),
 }

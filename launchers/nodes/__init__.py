@@ -4,7 +4,7 @@ _LIMBECK = __name__.partition(".")[0]
 
 # What their processes need, heavy imports that come late included.
 IMPORTS = (
-    *(f"{__name__}.{name}" for name in ("actor", "evaluator", "learner", "replay", "sink")),
+    *(f"{__name__}.{name}" for name in ("actor", "evaluator", "labeller", "learner", "replay", "sink")),
     f"{_LIMBECK}.agents.replay",
     "tensorboardX",
 )

@@ -10,8 +10,13 @@ from typing import Any
 import numpy as np
 
 from ...agents import HISTORIES_TABLE, Actor, HistoryRecorder, Rows, TrajectoryCutter, block_item, to_item
+from ...envs import LAST, HostStreams
+from ...rewards.goal_text import goal_of
+from ...rewards.inline import InlineReward
+from ...rewards.segments import BundleCutter
 from ..job_config import JobConfig, job_from_settings
 from ..job_histories import history_manifest
+from ..job_labelling import WAITING, reward_model, unlabelled_table
 from ..jobs import TABLE, make_environment, parts
 from ..program import Context
 from ..rpc import CallTimeout, NodeGone
@@ -22,6 +27,7 @@ from ._variables import LearnerLink
 _log = logging.getLogger(__name__)
 
 _INSERT_S = 10.0
+_LOOK_S = 0.02
 _TELL_EVERY_S = 1.0
 # Blocks that a store has not acknowledged; with more the actor waits.
 _MOST_WAITING = 8
@@ -32,14 +38,19 @@ def run(context: Context) -> None:
     config = job_from_settings(context.program_settings)
     number = context.settings["actor"]
     made = parts(config)
-    learner, writer = LearnerLink(context, made.agent), _Writer(context)
+    table = unlabelled_table(number) if config.labelled else TABLE
+    learner = LearnerLink(context, made.agent)
+    writer = _Writer(context, table, WAITING if config.labelled else None)
     # A restarted actor plays other episodes than those that it has played already.
     environments = [
         make_environment(config, number, i, context.incarnation) for i in range(config.environments)
     ]
+    if config.reward is not None and not config.labelled:
+        model = reward_model(config)
+        environments = [InlineReward(e, model, threshold=config.reward_threshold) for e in environments]
     seed = (config.seed * 1000 + number) * 1000 + context.incarnation
-    actor = Actor(made.agent, environments, seed % 2**31)
-    cutter = TrajectoryCutter(config.replay.unroll, config.replay.period)
+    actor = Actor(made.agent, environments, seed % 2**31, rewards_shown=config.reward is None)
+    items = _Bundles(actor.streams, config, context.incarnation) if config.labelled else _Trajectories(config)
     recording = _Recording(context, config, number) if config.history_steps else None
     steps, since, written = 0, time.monotonic(), 0
     alive = learner.wait() and (recording is None or recording.begin())
@@ -49,9 +60,9 @@ def run(context: Context) -> None:
         steps += config.environments
         if recording is not None:
             recording.add(rows)
-        cut = cutter.add(rows, memory)
+        cut = items.add(rows, memory, learner.version)
         if cut:
-            alive = writer.put([to_item(trajectory, learner.version) for trajectory in cut])
+            alive = writer.put(cut)
             written += 1
             if written % config.pull_every == 0:
                 learner.pull()
@@ -82,8 +93,14 @@ def _tell(context: Context, actor: Actor, learner: LearnerLink, rate: float) -> 
 class _Writer:
     """Inserts items on a thread of its own, so that a node that is to stop need not wait for a full table."""
 
-    def __init__(self, context: Context):
-        self._context = context
+    def __init__(self, context: Context, table: str, most: int | None):
+        """
+        Args:
+          context: of the node.
+          table: that takes the items.
+          most: items that the table may hold before this waits; None leaves it to the table.
+        """
+        self._context, self._table, self._most = context, table, most
         self._items: queue.Queue[list[dict[str, np.ndarray]]] = queue.Queue()
         self._done = threading.Event()
         self._failure: BaseException | None = None
@@ -108,11 +125,53 @@ class _Writer:
         try:
             while not self._context.stopping.is_set():
                 items = self._items.get()
-                link.call(lambda client, items=items: client.insert(TABLE, items, timeout_s=_INSERT_S))
+                self._wait_for_room(link)
+                link.call(lambda client, items=items: client.insert(self._table, items, timeout_s=_INSERT_S))
                 self._done.set()
         except BaseException as error:
             self._failure = error
             self._done.set()
+
+    def _wait_for_room(self, link: ReplayLink) -> None:
+        """Nobody else inserts into a table with such a limit, so what was found free stays so."""
+        while self._most is not None and not self._context.stopping.is_set():
+            size = link.call(lambda client: client.status()[self._table]["size"])
+            if size is not None and size < self._most:
+                return
+            self._context.stopping.wait(_LOOK_S)
+
+
+class _Trajectories:
+    """Rows as items for the learner."""
+
+    def __init__(self, config: JobConfig):
+        self._cutter = TrajectoryCutter(config.replay.unroll, config.replay.period)
+
+    def add(self, rows: Rows, memory: Any, version: int) -> list[dict[str, np.ndarray]]:
+        """The items that these rows complete."""
+        return [to_item(trajectory, version) for trajectory in self._cutter.add(rows, memory)]
+
+
+class _Bundles:
+    """Rows as items for a labeller, with the goal of each and the truth about the episodes that they end."""
+
+    def __init__(self, streams: HostStreams, config: JobConfig, incarnation: int):
+        self._streams = streams
+        self._cutter = BundleCutter(config.replay.unroll, incarnation)
+        self._goals = self._current_goals()
+
+    def add(self, rows: Rows, memory: Any, version: int) -> list[dict[str, np.ndarray]]:
+        """The item that these rows complete, if they do; for the streams' last step."""
+        successes = np.zeros(len(self._streams), np.float32)
+        for episode in self._streams.episodes:  # Of several of a stream the newest is last.
+            successes[episode.stream] = episode.success
+        successes[rows.led_to.step_type != LAST] = 0
+        item = self._cutter.add(rows, memory, version, self._goals, successes, time.time())
+        self._goals = self._current_goals()  # A step that ends an episode leaves no trace of its goal.
+        return [] if item is None else [item]
+
+    def _current_goals(self) -> list[str]:
+        return [goal_of(environment) for environment in self._streams.environments]
 
 
 class _Recording:

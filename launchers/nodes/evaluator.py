@@ -91,7 +91,9 @@ def play(
     count = min(settings.environments, settings.episodes)
     each = -(-settings.episodes // count)
     environments = [make_environment(config, _PLACE, i, version) for i in range(count)]
-    actor = Actor(made.agent, environments, version % 2**31, settings.mode)
+    # The truth, and rewards as the actors' agents see them.
+    shown = config.reward is None
+    actor = Actor(made.agent, environments, version % 2**31, settings.mode, rewards_shown=shown)
     by_stream: list[list[Episode]] = [[] for _ in environments]
     while min(map(len, by_stream)) < each:
         if context is not None and context.stopping.is_set():

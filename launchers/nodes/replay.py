@@ -4,6 +4,7 @@ import logging
 
 from ..job_config import job_from_settings
 from ..job_histories import history_tables
+from ..job_labelling import labelling_tables
 from ..jobs import TABLE, parts, published, replay_directory
 from ..program import Context
 
@@ -18,7 +19,7 @@ def run(context: Context) -> None:
     from ...agents import replay  # Reverb and TensorFlow come only into the nodes that use them.
 
     config = job_from_settings(context.program_settings)
-    tables = [parts(config).table, *history_tables(config)]
+    tables = [parts(config).table, *history_tables(config), *labelling_tables(config)]
     about = published(context.run_directory)
     restore = None if about is None else context.run_directory / about["replay"]
     root = replay_directory(context.run_directory)

@@ -27,6 +27,7 @@ QUEUE = Table("rows", "queue", SIGNATURE, 4)
 TABLES = [
     QUEUE,
     Table("long", "queue", SIGNATURE, 1000),
+    Table("held", "held", SIGNATURE, 3),
     Table("uniform", "uniform", SIGNATURE, 100),
     Table("prioritised", "prioritised", SIGNATURE, 100, priority_exponent=0.5),
     Table("ratio", "uniform", SIGNATURE, 100, min_size=3, samples_per_insert=2, error_buffer=4),
@@ -120,6 +121,24 @@ def test_a_queue_keeps_order_and_gives_each_item_once(shared_client):
     found = [i for _ in range(39) for i in inside(shared_client.sample("long", 5, 5))]
     assert found == list(range(3, 198))
     assert shared_client.info()["long"].current_size == 2
+
+
+def test_a_held_table_gives_its_oldest_item_until_it_is_deleted(shared_client):
+    shared_client.insert("held", items(0, 3))
+    first = [shared_client.sample("held", 1) for _ in range(3)]
+    assert [inside(sample) for sample in first] == [[0]] * 3
+    assert len({sample.keys[0] for sample in first}) == 1
+    status = shared_client.status()["held"]
+    assert (status["kind"], status["size"], status["waiting"]) == ("held", 3, None)
+    shared_client.delete("held", first[0].keys)
+    second = shared_client.sample("held", 1)
+    assert inside(second) == [1]
+    shared_client.delete("held", [*second.keys, *first[0].keys])  # What is gone is passed over.
+    assert inside(shared_client.sample("held", 1)) == [2]
+    shared_client.insert("held", items(3, 6))  # A full one forgets its oldest.
+    assert inside(shared_client.sample("held", 1)) == [3] and shared_client.status()["held"]["size"] == 3
+    with pytest.raises(ReplayError, match="Could not delete from nothing"):
+        shared_client.delete("nothing", second.keys)
 
 
 def test_what_was_not_asked_for_stays_in_a_queue(shared, shared_client):

@@ -20,7 +20,7 @@ def table(**fields):
     ("fields", "message"),
     [
         ({"name": ""}, "name is a non-empty string"),
-        ({"kind": "stack"}, "Table rows: kind is one of uniform, prioritised, queue; got 'stack'"),
+        ({"kind": "stack"}, "Table rows: kind is one of uniform, prioritised, queue, held; got 'stack'"),
         ({"signature": {}}, "signature maps names"),
         ({"signature": {"a": ((None,), "int32")}}, r"a has no \(shape, dtype\)"),
         ({"signature": {"a": ((3,), "float99")}}, r"a has no \(shape, dtype\)"),
@@ -42,6 +42,12 @@ def table(**fields):
         ({"kind": "queue", "max_times_sampled": 2}, "max_times_sampled is 1, got 2"),
         ({"kind": "queue", "samples_per_insert": 1.0}, "leave samples_per_insert and error_buffer out"),
         ({"kind": "queue", "error_buffer": 1.0}, "leave samples_per_insert and error_buffer out"),
+        (
+            {"kind": "held", "min_size": 2},
+            "a held table gives its oldest item until that is deleted: leave min_size",
+        ),
+        ({"kind": "held", "max_times_sampled": 1}, "a held table gives its oldest item"),
+        ({"kind": "held", "samples_per_insert": 1.0}, "a held table gives its oldest item"),
     ],
 )
 def test_what_cannot_work_is_refused(fields, message):

@@ -175,6 +175,13 @@ def test_gymnasium_tells_success_where_its_info_does(key, factories):
     assert follow(silent, [1, 1]) != follow(make_hosted("my_worlds.all:flag", seed=6), [1, 1])
 
 
+def test_gymnasium_tells_its_goal_where_it_has_one(factories, monkeypatch):
+    hosted = make_hosted("my_worlds.all:flag", seed=5)
+    assert not hasattr(hosted, "goal") and not hasattr(hosted, "mission")
+    monkeypatch.setattr(Flag, "mission", "raise the flag", raising=False)
+    assert hosted.mission == "raise the flag" and not hasattr(hosted, "goal")
+
+
 def test_a_factory_s_product_of_each_kind(factories):
     ints = make_hosted("my_worlds.all:ints", seed=7, size=4)
     assert (ints.size, ints.seed, ints.success()) == (4, 7, True)

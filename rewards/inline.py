@@ -1,0 +1,91 @@
+"""Rewards by a model in the environment loop: the simplest place for them, where the actor can wait."""
+
+from collections.abc import Callable
+from typing import Any
+
+import dm_env
+import numpy as np
+from dm_env import specs
+
+from .goal_text import goal_of as _goal_of
+from .scoring import check_model, score
+
+
+class InlineReward(dm_env.Environment):
+    """An environment whose rewards are a model's, and whose episodes end with the first hit.
+
+    Everything else (`mission`, …) is the environment's own. An episode that the label ends is truncated in truth:
+    its success is what the environment has said by then.
+
+    Attributes:
+      true_return: sum of the environment's own rewards in this episode.
+    """
+
+    def __init__(
+        self,
+        environment: dm_env.Environment,
+        model: Any,
+        goal_of: Callable[[Any], str] = _goal_of,
+        threshold: float = 1.0,
+    ):
+        """
+        Args:
+          environment: its observations have the key `image`, `[H, W, 3]` uint8.
+          model: `model(frames [1, H, W, 3], [goal]) -> [1]` in [0, 1].
+          goal_of: the goal of an environment's episode.
+          threshold: the reward from which a step is a hit.
+
+        Raises:
+          ValueError: the model cannot be called, or the threshold lies outside (0, 1].
+        """
+        if not 0 < threshold <= 1:
+            raise ValueError(f"threshold must lie in (0, 1], got {threshold}.")
+        self._environment, self._model = environment, check_model(model)
+        self._goal_of, self._threshold = goal_of, threshold
+        self._running = self._ended = False
+        self.true_return = 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_environment":  # not set yet, as while it is being copied
+            raise AttributeError(name)
+        return getattr(self._environment, name)
+
+    def reset(self) -> dm_env.TimeStep:
+        self._running, self._ended, self.true_return = True, False, 0.0
+        return self._environment.reset()
+
+    def step(self, action: Any) -> dm_env.TimeStep:
+        if not self._running:
+            return self.reset()
+        goal = self._goal_of(self._environment)  # Before the step: it is of this episode.
+        timestep = self._environment.step(action)
+        self._ended = timestep.last()
+        self.true_return += float(timestep.reward)
+        reward = float(score(self._model, timestep.observation["image"][None], [goal])[0])
+        if reward >= self._threshold:
+            timestep = dm_env.termination(reward, timestep.observation)
+        self._running = not timestep.last()
+        return timestep._replace(reward=reward)
+
+    def success(self) -> bool:
+        """The truth about the episode that has just ended, whatever the label says."""
+        fact = getattr(self._environment, "success", None)
+        if fact is None:
+            return self.true_return > 0
+        # Before the environment's own end its fact is of an earlier episode.
+        return bool(self._ended and fact())
+
+    def observation_spec(self) -> Any:
+        return self._environment.observation_spec()
+
+    def action_spec(self) -> Any:
+        return self._environment.action_spec()
+
+    def reward_spec(self) -> specs.BoundedArray:
+        return specs.BoundedArray((), np.float64, 0.0, 1.0, "reward")
+
+    def discount_spec(self) -> Any:
+        return self._environment.discount_spec()
+
+    def close(self) -> None:
+        self._environment.close()
