@@ -85,7 +85,8 @@ def operating_point(pairs: Pairs, thresholds: ArrayLike, settings: Bootstrap = D
     hit = margins(pairs, thresholds) >= 0
     # Slots: false and left, false and rewarded, true and left, true and rewarded.
     counts = pairs.sums(1, 2 * pairs.truth + hit, 4)
-    return _operating_point(*(counts[:, slot, None] for slot in (3, 1, 2, 0)), settings, scalar=True)
+    left, wrong, missed, found = (counts[:, slot, None] for slot in range(4))
+    return _operating_point(found, wrong, missed, left, settings, scalar=True)
 
 
 def precision_recall(
@@ -237,7 +238,9 @@ def _ranking(pairs: Pairs, statistic, settings: Bootstrap) -> Estimate:
     exact = np.unique(pairs.scores[pairs.truth])
     levels = _thinned(exact, _LEVELS)
     # Pairs that tie with a true one, and those between two such scores, are apart: nothing is rounded.
-    ranks = sum(np.searchsorted(exact, pairs.scores, side=side) for side in ("left", "right"))
+    ranks = np.searchsorted(exact, pairs.scores, side="left") + np.searchsorted(
+        exact, pairs.scores, side="right"
+    )
     slots = 2 * len(exact) + 1
     if len(levels) == len(exact):
         positives, negatives = (x[:, ::-1] for x in _split(pairs, ranks, slots))
