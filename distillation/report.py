@@ -106,7 +106,7 @@ def write_report(
         report["source"] = _both_curves(np.asarray(source_curve), reference)
     report["settings"] = settings
     report["method"] = _METHOD
-    report = _without_nan(report)
+    report = pages.without_nan(report)
 
     # All is made before anything is written: an error leaves an earlier report as it was.
     figure = curves_figure(report)
@@ -381,15 +381,3 @@ def _csv(parts: Mapping[str, Sequence[Evaluation]]) -> str:
 
 def _cell(number: float) -> str:
     return f"{float(number):.6g}" if math.isfinite(number) else ""
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(name): _without_nan(x) for name, x in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_nan(x) for x in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

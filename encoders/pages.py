@@ -1,5 +1,6 @@
 """What reports share: a page that stands alone, tables, cards, drawings, files written whole or not at all."""
 
+import base64
 import html
 import io
 import math
@@ -8,6 +9,9 @@ import pathlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
+import PIL.Image
 
 
 # Of matplotlib, the same for every drawing.
@@ -51,6 +55,9 @@ th { color: #5b6470; font-weight: 600; }
 th:first-child, td:first-child { text-align: left; }
 table.words td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
 tr.bad td { background: #fdf0f1; }
+.gallery { display: flex; flex-wrap: wrap; gap: 12px; }
+.gallery figure { width: 150px; font-size: 13px; overflow-wrap: anywhere; }
+.gallery img { width: 100%; image-rendering: pixelated; display: block; margin-bottom: 6px; }
 details { margin-top: 10px; }
 summary { cursor: pointer; color: #1f5fd0; }
 """
@@ -78,6 +85,18 @@ def note(text: str) -> str:
 
 def figure(svg: str, small: bool = False) -> str:
     return f'<figure class="small">{svg}</figure>' if small else f"<figure>{svg}</figure>"
+
+
+def gallery(pictures: Sequence[tuple[np.ndarray, str]]) -> str:
+    """Small pictures uint8 `[H, W, 3]`, each with a caption, held in the page itself."""
+    cells = []
+    for pixels, caption in pictures:
+        file = io.BytesIO()
+        PIL.Image.fromarray(pixels).save(file, format="png", optimize=True)
+        data = base64.b64encode(file.getvalue()).decode()
+        text = html.escape(caption)
+        cells.append(f'<figure><img alt="{text}" src="data:image/png;base64,{data}">{text}</figure>')
+    return f'<div class="gallery">{"".join(cells)}</div>'
 
 
 def cards(items: Sequence[tuple[str, str]]) -> str:
@@ -133,6 +152,19 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{name}"] = value
     return flat
+
+
+def without_nan(value: Any) -> Any:
+    """As JSON has it: None for NaN and infinity, lists for tuples, Python's own numbers for NumPy's."""
+    if isinstance(value, Mapping):
+        return {str(name): without_nan(x) for name, x in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(x) for x in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 def svg(figure, salt: str) -> str:

@@ -187,6 +187,11 @@ def test_thresholds_by_goal():
     point = m.operating_point(pairs, thresholds, FEW)
     assert point.precision.value == pytest.approx(pairs.truth[hit].mean())
     assert not hit[pairs.goal == 1].any()
+    apart = m.operating_points_by_goal(pairs, thresholds, FEW)
+    for goal in range(3):
+        one = m.operating_point(pairs.select(pairs.goal == goal), thresholds, FEW)
+        for estimate, other in zip(apart, one):
+            np.testing.assert_allclose([x[goal] for x in estimate], [float(x) for x in other])
     for wrong in ([0.5, 0.5], [0.1, np.nan, 0.2]):
         with pytest.raises(ValueError, match="one threshold"):
             m.operating_point(pairs, wrong)
