@@ -90,7 +90,7 @@ def percentiles(drawn: ArrayLike, level: float) -> tuple[np.ndarray, np.ndarray]
     return np.where(nothing, np.nan, low)[()], np.where(nothing, np.nan, high)[()]
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=2)
 def _weights(episodes: int, resamples: int, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(episodes, np.full(episodes, 1 / episodes), size=resamples).astype(np.uint16)

@@ -13,8 +13,9 @@ from .bootstrap import DEFAULT, Bootstrap, Estimate, bootstrap
 from .pairs import Pairs
 
 
-# Of distinct scores of positives that the interval of a ranking metric looks at; its value looks at all.
-_LEVELS = 1024
+# Distinct scores of positives that the interval of a ranking metric looks at; its value looks at all. Fewer
+# where there are many episodes, so that a table of both stays below some hundred MB.
+_LEVELS, _FEWEST_LEVELS, _CELLS = 1024, 128, 20_000_000
 
 
 class OperatingPoint(NamedTuple):
@@ -128,7 +129,8 @@ def average_precision(pairs: Pairs, settings: Bootstrap = DEFAULT) -> Estimate:
     """Sum over falling thresholds of the gain in recall times the precision there, without interpolation.
 
     This is scikit-learn's `average_precision_score`. NaN without a true pair. The interval comes from at most
-    1,024 distinct scores of true pairs (between which others are rounded down), the value from all.
+    1,024 distinct scores of true pairs (between which others are rounded down; fewer above 20,000 episodes), the
+    value from all.
     """
 
     def statistic(positives: np.ndarray, negatives: np.ndarray) -> np.ndarray:
@@ -249,7 +251,7 @@ def _operating_point(found, wrong, missed, left, settings: Bootstrap, scalar: bo
 def _ranking(pairs: Pairs, statistic, settings: Bootstrap) -> Estimate:
     """A statistic of counts of true and false pairs by level of score, `[R, levels]`, highest score first."""
     exact = np.unique(pairs.scores[pairs.truth])
-    levels = _thinned(exact, _LEVELS)
+    levels = _thinned(exact, int(np.clip(_CELLS // pairs.num_episodes, _FEWEST_LEVELS, _LEVELS)))
     # Pairs that tie with a true one, and those between two such scores, are apart: nothing is rounded.
     ranks = np.searchsorted(exact, pairs.scores, side="left") + np.searchsorted(
         exact, pairs.scores, side="right"

@@ -91,7 +91,7 @@ def test_ranking_bounds():
 def test_many_distinct_scores_give_exact_values_and_intervals_next_to_exact(monkeypatch):
     pairs = random_pairs(5, episodes=40, length=20, goals=5, digits=9)
     exact = m.average_precision(pairs), m.partial_auroc(pairs, 0.1)
-    monkeypatch.setattr(m, "_LEVELS", 200)
+    monkeypatch.setattr(m, "_CELLS", 200 * 40)
     rounded = m.average_precision(pairs), m.partial_auroc(pairs, 0.1)
     for one, other in zip(exact, rounded):
         assert other.value == pytest.approx(one.value, abs=1e-12)
