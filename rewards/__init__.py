@@ -1,1 +1,34 @@
 """Reward models: what a trajectory is worth."""
+
+from ._report import write_report as write_report
+from .agreement import kendall_tau as kendall_tau
+from .agreement import swapped_pair_accuracy as swapped_pair_accuracy
+from .bootstrap import Bootstrap as Bootstrap
+from .bootstrap import Estimate as Estimate
+from .bootstrap import bootstrap as bootstrap
+from .calibrated import CalibratedReward as CalibratedReward
+from .calibrated import head_settings as head_settings
+from .calibration import CalibrationConfig as CalibrationConfig
+from .calibration import calibrate as calibrate
+from .calibration import precision_at as precision_at
+from .calibration import recheck as recheck
+from .card import Calibration as Calibration
+from .card import CalibrationError as CalibrationError
+from .card import load_card as load_card
+from .card import save_card as save_card
+from .evaluation import Evaluation as Evaluation
+from .evaluation import EvaluationConfig as EvaluationConfig
+from .evaluation import evaluate as evaluate
+from .hits import false_success as false_success
+from .hits import first_hit_precision as first_hit_precision
+from .hits import first_hits as first_hits
+from .metrics import average_precision as average_precision
+from .metrics import epic_distance as epic_distance
+from .metrics import operating_point as operating_point
+from .metrics import operating_points_by_goal as operating_points_by_goal
+from .metrics import partial_auroc as partial_auroc
+from .metrics import precision_recall as precision_recall
+from .metrics import reliability as reliability
+from .pairs import Pairs as Pairs
+from .watch import HackingWatch as HackingWatch
+from .watch import WatchConfig as WatchConfig

@@ -65,10 +65,7 @@ class CalibratedReward:
         self.name = f"{model.name}, calibrated"
         about = json.dumps([model.version, card.to_json()])
         self.version = hashlib.blake2b(about.encode(), digest_size=16).hexdigest()
-        self._thresholds = {
-            goal: np.inf if entry.threshold is None else entry.threshold
-            for goal, entry in card.by_goal().items()
-        }
+        self._thresholds = dict(zip(self.goals, card.levels(self.goals)))
 
     def embed(self, frames: np.ndarray) -> np.ndarray:
         """The model's embeddings `[N, D]` of frames uint8 `[N, H, W, 3]`."""

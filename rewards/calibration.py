@@ -156,9 +156,7 @@ def recheck(card: Calibration, pairs: Pairs) -> Recheck:
             f"{len(common)} episodes of this split were calibrated on ({', '.join(common[:5])}, ...): a card is "
             "checked on episodes of its own"
         )
-    known = {goal for threshold in card.thresholds for goal in threshold.goals}
-    if unknown := [goal for goal in pairs.goals if goal not in known]:
-        raise CalibrationError(f"the card has no entry for the goals {unknown}")
+    card.levels(pairs.goals)
     results = Recheck()
     for threshold in card.thresholds:
         part = _of_goals(pairs, threshold.goals)

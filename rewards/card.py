@@ -89,6 +89,16 @@ class Calibration:
         """The entry of every goal."""
         return {goal: entry for entry in self.thresholds for goal in entry.goals}
 
+    def levels(self, goals: Sequence[str]) -> list[float]:
+        """The threshold of each goal, infinity where abstained. Raises `CalibrationError` for a goal not there."""
+        known = self.by_goal()
+        if unknown := [goal for goal in goals if goal not in known]:
+            raise CalibrationError(
+                f"the card has no threshold for the goals {unknown[:5]}; it knows {len(known)}. Calibrate them too"
+            )
+        found = (known[goal].threshold for goal in goals)
+        return [math.inf if threshold is None else threshold for threshold in found]
+
     def check(
         self,
         fingerprint: str,
@@ -120,14 +130,9 @@ class Calibration:
                 + "; ".join(f"{name} {own.get(name)!r} there, {head.get(name)!r} here" for name in names[:3])
                 + ". Calibrate this head"
             )
-        known = self.by_goal()
-        if unknown := [goal for goal in goals if goal not in known]:
-            raise CalibrationError(
-                f"the card has no threshold for the goals {unknown[:5]}; it knows {len(known)}. Calibrate them too"
-            )
-        abstained = [goal for goal in goals if known[goal].threshold is None]
+        abstained = [goal for goal, level in zip(goals, self.levels(goals)) if level == math.inf]
         if abstained and not allow_abstained:
-            first = known[abstained[0]]
+            first = self.by_goal()[abstained[0]]
             raise CalibrationError(
                 f"the card abstains from {len(abstained)} of the goals, which would never be rewarded: "
                 f"{abstained[:5]} ({first.name}: {first.reason}). Leave them out, allow abstained goals, or "

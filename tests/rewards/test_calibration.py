@@ -204,6 +204,7 @@ def test_damaged_cards_are_refused(card, tmp_path, break_it, message):
 
 
 def test_check(card):
+    assert card.levels(["rare", "well"]) == [np.inf, card.by_goal()["well"].threshold]
     card.check("abc", ["well", "badly"], {**HEAD, "nulls": ("nothing",)})
     card.check("abc", ["rare"], allow_abstained=True)
     with pytest.raises(CalibrationError, match="encoder 'abc', not for 'abd'"):
@@ -234,7 +235,7 @@ def test_recheck(card):
     assert recheck(card, make(seed=1, episodes=2, first=60)).open == ["well", "badly"]
     with pytest.raises(CalibrationError, match="1 episodes of this split were calibrated on"):
         recheck(card, make(seed=1, first=59))
-    with pytest.raises(CalibrationError, match="no entry"):
+    with pytest.raises(CalibrationError, match="no threshold for"):
         recheck(card, dataclasses.replace(make(first=60), goals=("well", "badly", "other")))
 
 

@@ -123,7 +123,7 @@ def test_intervals_are_those_of_drawing_episodes_by_hand(name):
     }[name]
     assert estimate.value == pytest.approx(by_hand(pairs.scores, pairs.truth))
     rng = np.random.default_rng(7)
-    draws = (resample(pairs, rng) for _ in range(1500))
+    draws = (resample(pairs, rng) for _ in range(600))
     drawn = [by_hand(pairs.scores[rows], pairs.truth[rows]) for rows in draws]
     width = estimate.high - estimate.low
     np.testing.assert_allclose(
