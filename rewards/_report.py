@@ -239,6 +239,7 @@ def _method(settings: Mapping[str, Any]) -> str:
         "precision: share of the episodes and goals with a rewarded frame whose first one comes where the goal is "
         f"true, or at most {settings['tolerance']} steps after. False success: probability of a wrong first hit "
         f"within {settings['frames']} frames (Aalen-Johansen; none where no episode is as long). "
-        f"ECE: expected calibration error, {settings['bins']} bins. EPIC: distance from the goal's indicator, mean over goals; 0 is equal, 0.707 is "
+        f"ECE: expected calibration error, {settings['bins']} bins. "
+        "EPIC: distance from the goal's indicator, mean over goals; 0 is equal, 0.707 is "
         "unrelated."
     )
