@@ -32,18 +32,48 @@ from .sequence_heads import PotentialDifference as PotentialDifference
 
 
 if TYPE_CHECKING:
+    from ._report import write_report as write_report
     from ._torchvision import clip_versions as clip_versions
+    from .agreement import kendall_tau as kendall_tau
+    from .agreement import swapped_pair_accuracy as swapped_pair_accuracy
+    from .bootstrap import Bootstrap as Bootstrap
+    from .bootstrap import Estimate as Estimate
+    from .bootstrap import bootstrap as bootstrap
+    from .calibrated import CalibratedReward as CalibratedReward
+    from .calibrated import head_settings as head_settings
+    from .calibration import CalibrationConfig as CalibrationConfig
+    from .calibration import calibrate as calibrate
+    from .calibration import precision_at as precision_at
+    from .calibration import recheck as recheck
+    from .card import Calibration as Calibration
+    from .card import CalibrationError as CalibrationError
+    from .card import load_card as load_card
+    from .card import save_card as save_card
     from .clip import Drift as Drift
     from .clip import OpenClip as OpenClip
     from .conformance import Finding as Finding
     from .conformance import check as check
+    from .evaluation import Evaluation as Evaluation
+    from .evaluation import EvaluationConfig as EvaluationConfig
+    from .evaluation import evaluate as evaluate
     from .goal_text import goal_of as goal_of
+    from .hits import false_success as false_success
+    from .hits import first_hit_precision as first_hit_precision
+    from .hits import first_hits as first_hits
     from .inline import InlineReward as InlineReward
     from .jax_clip import JaxClip as JaxClip
     from .labelling import EpisodeLabeller as EpisodeLabeller
     from .labelling import Labelled as Labelled
     from .labelling import LabelledEpisode as LabelledEpisode
     from .loading import load as load
+    from .metrics import average_precision as average_precision
+    from .metrics import epic_distance as epic_distance
+    from .metrics import operating_point as operating_point
+    from .metrics import operating_points_by_goal as operating_points_by_goal
+    from .metrics import partial_auroc as partial_auroc
+    from .metrics import precision_recall as precision_recall
+    from .metrics import reliability as reliability
+    from .pairs import Pairs as Pairs
     from .relabelling import Relabelled as Relabelled
     from .relabelling import relabel as relabel
     from .segments import Bundle as Bundle
@@ -54,21 +84,76 @@ if TYPE_CHECKING:
     from .segments import read_bundle as read_bundle
     from .sequence_reward import SequenceReward as SequenceReward
     from .splicing import StreamSplicer as StreamSplicer
+    from .watch import HackingWatch as HackingWatch
+    from .watch import WatchConfig as WatchConfig
 
 
-# What needs networks, the agents or the environments is imported when it is asked for.
+# What only some uses of reward models need is imported when it is asked for.
 _HOMES = {
+    "_report": ("write_report",),
     "_torchvision": ("clip_versions",),
-    "clip": ("Drift", "OpenClip"),
-    "conformance": ("Finding", "check"),
-    "jax_clip": ("JaxClip",),
+    "agreement": (
+        "kendall_tau",
+        "swapped_pair_accuracy",
+    ),
+    "bootstrap": (
+        "Bootstrap",
+        "Estimate",
+        "bootstrap",
+    ),
+    "calibrated": (
+        "CalibratedReward",
+        "head_settings",
+    ),
+    "calibration": (
+        "CalibrationConfig",
+        "calibrate",
+        "precision_at",
+        "recheck",
+    ),
+    "card": (
+        "Calibration",
+        "CalibrationError",
+        "load_card",
+        "save_card",
+    ),
+    "clip": (
+        "Drift",
+        "OpenClip",
+    ),
+    "conformance": (
+        "Finding",
+        "check",
+    ),
+    "evaluation": (
+        "Evaluation",
+        "EvaluationConfig",
+        "evaluate",
+    ),
     "goal_text": ("goal_of",),
+    "hits": (
+        "false_success",
+        "first_hit_precision",
+        "first_hits",
+    ),
     "inline": ("InlineReward",),
+    "jax_clip": ("JaxClip",),
     "labelling": (
         "EpisodeLabeller",
         "Labelled",
         "LabelledEpisode",
     ),
+    "loading": ("load",),
+    "metrics": (
+        "average_precision",
+        "epic_distance",
+        "operating_point",
+        "operating_points_by_goal",
+        "partial_auroc",
+        "precision_recall",
+        "reliability",
+    ),
+    "pairs": ("Pairs",),
     "relabelling": (
         "Relabelled",
         "relabel",
@@ -81,9 +166,12 @@ _HOMES = {
         "copy_signature",
         "read_bundle",
     ),
-    "splicing": ("StreamSplicer",),
-    "loading": ("load",),
     "sequence_reward": ("SequenceReward",),
+    "splicing": ("StreamSplicer",),
+    "watch": (
+        "HackingWatch",
+        "WatchConfig",
+    ),
 }
 
 

@@ -1,10 +1,37 @@
-"""The little HTML that reports need: a page that stands alone, tables, cards."""
+"""What reports share: a page that stands alone, tables, cards, drawings, files written whole or not at all."""
 
+import base64
 import html
+import io
 import math
+import os
+import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import PIL.Image
+
+
+# Of matplotlib, the same for every drawing.
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#9aa0a8",
+    "axes.labelcolor": "#3a3f47",
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "xtick.color": "#5b6470",
+    "ytick.color": "#5b6470",
+    "grid.color": "#e6e8ec",
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+}
 
 _CSS = """
 :root { color-scheme: light; }
@@ -28,6 +55,9 @@ th { color: #5b6470; font-weight: 600; }
 th:first-child, td:first-child { text-align: left; }
 table.words td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
 tr.bad td { background: #fdf0f1; }
+.gallery { display: flex; flex-wrap: wrap; gap: 12px; }
+.gallery figure { width: 150px; font-size: 13px; overflow-wrap: anywhere; }
+.gallery img { width: 100%; image-rendering: pixelated; display: block; margin-bottom: 6px; }
 details { margin-top: 10px; }
 summary { cursor: pointer; color: #1f5fd0; }
 """
@@ -55,6 +85,18 @@ def note(text: str) -> str:
 
 def figure(svg: str, small: bool = False) -> str:
     return f'<figure class="small">{svg}</figure>' if small else f"<figure>{svg}</figure>"
+
+
+def gallery(pictures: Sequence[tuple[np.ndarray, str]]) -> str:
+    """Small pictures uint8 `[H, W, 3]`, each with a caption, held in the page itself."""
+    cells = []
+    for pixels, caption in pictures:
+        file = io.BytesIO()
+        PIL.Image.fromarray(pixels).save(file, format="png", optimize=True)
+        data = base64.b64encode(file.getvalue()).decode()
+        text = html.escape(caption)
+        cells.append(f'<figure><img alt="{text}" src="data:image/png;base64,{data}">{text}</figure>')
+    return f'<div class="gallery">{"".join(cells)}</div>'
 
 
 def cards(items: Sequence[tuple[str, str]]) -> str:
@@ -110,3 +152,54 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{name}"] = value
     return flat
+
+
+def without_nan(value: Any) -> Any:
+    """As JSON has it: None for NaN and infinity, lists for tuples, Python's own numbers for NumPy's."""
+    if isinstance(value, Mapping):
+        return {str(name): without_nan(x) for name, x in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(x) for x in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def svg(figure, salt: str) -> str:
+    """The figure as an `<svg>` element to stand in a page, without any address in it; the same each time.
+
+    `salt` keeps the names inside one figure apart from those of the others on the page.
+    """
+    from matplotlib import rc_context
+
+    file = io.StringIO()
+    with rc_context({**STYLE, "svg.hashsalt": salt}):
+        figure.savefig(
+            file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+        )
+    text = file.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text)
+    # Groups have names that nothing refers to and that come again in other drawings.
+    text = re.sub(r' id="[A-Za-z.0-9]+_\d+"', "", text)
+    return re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', 'width="100%"', text, count=1)
+
+
+def png(figure, dpi: int = 144) -> bytes:
+    """The figure as a PNG file."""
+    from matplotlib import rc_context
+
+    file = io.BytesIO()
+    with rc_context(STYLE):
+        figure.savefig(file, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
+    return file.getvalue()
+
+
+def write(path: pathlib.Path, content: str | bytes) -> None:
+    """Writes aside, then renames: the file is there whole or not at all."""
+    aside = path.with_name(f".writing_{path.name}")
+    aside.write_bytes(content.encode() if isinstance(content, str) else content)
+    os.replace(aside, path)
