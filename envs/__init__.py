@@ -1,6 +1,9 @@
 """Worlds: pure-JAX environments and host adapters."""
 
 from . import xland_rules as xland_rules
+from ._caption_grammar import Caption as Caption
+from ._caption_grammar import Literal as Literal
+from ._caption_grammar import vocabulary as vocabulary
 from ._dm_env_to_gymnasium import DmEnvToGymnasium as DmEnvToGymnasium
 from ._dm_env_to_gymnasium import dm_env_to_gymnasium as dm_env_to_gymnasium
 from ._dm_env_to_jax import DmEnvToJax as DmEnvToJax
@@ -37,8 +40,22 @@ from .autoreset import AutoReset as AutoReset
 from .autoreset import AutoResetState as AutoResetState
 from .bandit import AdversarialBandit as AdversarialBandit
 from .bandit import BanditState as BanditState
+from .captions import captions as captions
+from .captions import swap as swap
+from .captions import truth_matrix as truth_matrix
 from .dark_room import DarkRoom as DarkRoom
 from .dark_room import DarkRoomState as DarkRoomState
+from .facts import OBJECTS as OBJECTS
+from .facts import FactArrays as FactArrays
+from .facts import Facts as Facts
+from .facts import facts_of as facts_of
+from .facts import read_facts as read_facts
+from .facts import to_facts as to_facts
+from .goals import Goal as Goal
+from .goals import is_true as is_true
+from .goals import parse_goal as parse_goal
+from .goals import split_goals as split_goals
+from .goals import tokenize_goal as tokenize_goal
 from .host_streams import Episode as Episode
 from .host_streams import HostStreams as HostStreams
 from .hosted import Hosted as Hosted
@@ -51,6 +68,8 @@ from .minigrid import minigrid_ids as minigrid_ids
 from .registry import describe as describe
 from .registry import environment_names as environment_names
 from .registry import make as make
+from .rooms import Rooms as Rooms
+from .rooms import RoomsState as RoomsState
 from .spec_space import space_from_spec as space_from_spec
 from .spec_space import spec_from_space as spec_from_space
 from .splits import Split as Split
@@ -59,5 +78,6 @@ from .splits import split_tasks as split_tasks
 from .tasks import check_task as check_task
 from .tasks import check_task_ids as check_task_ids
 from .tasks import task_at as task_at
+from .view_render import render as render
 from .xland import XLand as XLand
 from .xland import XLandState as XLandState

@@ -56,17 +56,28 @@ class Host:
 
     The key is split once a call, reset or step, so every adapter with the same seed, task and actions
     sees the same episodes.
+
+    Attributes:
+      environment: that is stepped.
+      task: the present task.
+      success: the environment's `success(state)` at the end of the episode that ended last; False before.
     """
 
     def __init__(self, environment: Environment, task: Task | None, seed: int):
         self.environment = environment
         self.task = seed_task(environment, seed) if task is None else check_task(environment, task)
         self._state = None
+        self.success = False
         self.reseed(seed)
 
     @property
     def needs_reset(self) -> bool:
         return self._state is None
+
+    @property
+    def tells_success(self) -> bool:
+        """Whether `success` is known: the environment has a `success(state)`."""
+        return callable(getattr(self.environment, "success", None))
 
     def reseed(self, seed: int) -> None:
         """Starts the key's stream again; the task stays."""
@@ -84,6 +95,8 @@ class Host:
         )
         timestep = to_numpy(timestep)
         if timestep.step_type == LAST:
+            if self.tells_success:
+                self.success = bool(getattr(self.environment, "success")(self._state))  # noqa: B009
             self._state = None
         return timestep
 

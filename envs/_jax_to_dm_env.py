@@ -1,5 +1,6 @@
 """Pure JAX to dm_env."""
 
+from collections.abc import Callable
 from typing import Any
 
 import dm_env
@@ -19,6 +20,13 @@ class JaxToDmEnv(dm_env.Environment):
     def task(self) -> Any:
         """The task of this instance, as NumPy arrays."""
         return to_numpy(self._host.task)
+
+    @property
+    def success(self) -> Callable[[], bool]:
+        """`success()`: whether the episode that ended last reached its goal, where the environment knows."""
+        if not self._host.tells_success:
+            raise AttributeError(f"{self._host.environment.name} does not tell success")
+        return lambda: self._host.success
 
     def reseed(self, seed: int) -> None:
         """Draws the episodes from `seed` on as a new instance would; the task stays."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import operator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -44,9 +44,9 @@ _OPAQUE = OPAQUE.tolist()
 _BY_ENCODING = {tuple(encoding): code for code, encoding in enumerate(ENCODINGS.tolist())}
 
 
-def codes_of(symbols: np.ndarray) -> np.ndarray:
-    """uint8 codes `[...]` of encodings `[..., 3]`, without checks."""
-    kind, colour, state = np.moveaxis(symbols, -1, 0)
+def codes_of(symbols: Any) -> Any:
+    """uint8 codes `[...]` of encodings `[..., 3]`, NumPy's or JAX's, without checks."""
+    kind, colour, state = (symbols[..., part] for part in range(3))
     return ((kind * COLOURS + colour) * STATES + state).astype(np.uint8)
 
 

@@ -107,9 +107,9 @@ def make_hosted(name: str, seed: int = 0, **kwargs: Any) -> Hosted:
     - Any other gymnasium id, also `"module:Id-v0"`, where the module registers it: `gymnasium.make`.
 
     Rewards and discounts are Python floats. The environment has `success() -> bool`, the true fact about the
-    episode that has just ended, where it is known: for MiniGrid, for factories' products that have it, and for
-    gymnasium environments once their last `info` has `is_success` or `success`. So look for it at the end of
-    an episode, not before the first.
+    episode that has just ended, where it is known: for MiniGrid, for pure-JAX environments with a
+    `success(state)` (`rooms`), for factories' products that have it, and for gymnasium environments once their
+    last `info` has `is_success` or `success`. So look for it at the end of an episode, not before the first.
 
     Raises:
       ValueError: for an unknown name, with close matches; a factory that cannot be imported or that returns

@@ -87,6 +87,16 @@ class MiniGrid(dm_env.Environment):
             (kind, colour, state),
         )
 
+    def symbols(self) -> np.ndarray:
+        """What the agent sees at this moment, uint8 `[7, 7, 3]`, whichever views are observed.
+
+        Raises:
+          ValueError: before the first reset.
+        """
+        if self._grid_world.agent_pos is None:
+            raise ValueError("There is nothing to see before the first reset().")
+        return ENCODINGS[self._view().T]
+
     def reseed(self, seed: int) -> None:
         """Seeds the next reset; steps go on from there."""
         self._seed = seed
@@ -170,8 +180,7 @@ class MiniGrid(dm_env.Environment):
 
     def _gen_obs(self) -> dict[str, Any]:
         """`MiniGridEnv.gen_obs`, which its dynamics call at the moment that MiniGrid observes."""
-        symbols = ENCODINGS[self._view().T]
-        world = self._grid_world
+        symbols, world = self.symbols(), self._grid_world
         return {"image": symbols, "direction": world.agent_dir, "mission": world.mission}
 
     def _view(self) -> np.ndarray:

@@ -13,6 +13,7 @@ from ._types import Environment
 from .bandit import AdversarialBandit
 from .dark_room import DarkRoom
 from .key_to_door import KeyToDoor
+from .rooms import Rooms
 from .xland import XLand
 
 
@@ -39,6 +40,11 @@ _ENTRIES: dict[str, _Entry] = {
     ),
     "dark_key_to_door": _Entry(
         KeyToDoor, {}, "9x9 room, 50 steps from a random cell, 1 at an unseen key, then 1 at an unseen door."
+    ),
+    "rooms": _Entry(
+        Rooms,
+        {},
+        "6x6 room of keys, balls and boxes, MiniGrid's dynamics, 64 steps, 1 at a goal told in words.",
     ),
     "xland": _Entry(
         XLand,
