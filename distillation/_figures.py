@@ -1,34 +1,16 @@
-"""Pictures of a report: in-context curves and the map of tasks, as SVG for pages and PNG for files."""
+"""Pictures of a report: in-context curves and the map of tasks, as figures of matplotlib."""
 
-import io
-import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..encoders.pages import STYLE
+
 
 DISTILLED, POSTERIOR, SOURCE, CHANCE, BEST = "#1f5fd0", "#7a3fb5", "#d07a1f", "#8a8f98", "#22252a"
 CONTROLS = ("#c23b4b", "#e08a96", "#a04f7f")
 RUNS = ("#1f5fd0", "#d07a1f", "#2a8c5a", "#c23b4b", "#7a3fb5", "#0f8b8d", "#8c6d1f", "#5b6470")
-
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#9aa0a8",
-    "axes.labelcolor": "#3a3f47",
-    "axes.titlelocation": "left",
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "xtick.color": "#5b6470",
-    "ytick.color": "#5b6470",
-    "grid.color": "#e6e8ec",
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-}
 
 
 class Line(NamedTuple):
@@ -47,7 +29,7 @@ def curves(panels: Sequence[tuple[str, Sequence[Line]]], ylabel: str, episodes: 
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(width * len(panels), 4.3), layout="constrained")
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for ax, (title, lines) in zip(axes, panels, strict=True):
@@ -75,7 +57,7 @@ def task_map(values: np.ndarray, outlined: np.ndarray, label: str):
     from matplotlib.patches import Rectangle
 
     side = len(values)
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(5.6, 4.6), layout="compressed")
         ax = figure.subplots()
         image = ax.imshow(values, vmin=0.0, vmax=1.0, cmap="YlGnBu")
@@ -97,34 +79,3 @@ def task_map(values: np.ndarray, outlined: np.ndarray, label: str):
             spine.set_visible(False)
         figure.colorbar(image, ax=ax, shrink=0.85, label=label)
     return figure
-
-
-def svg(figure, salt: str) -> str:
-    """The figure as an `<svg>` element to stand in a page, without any address in it; the same each time.
-
-    `salt` keeps the names inside one figure apart from those of the others on the page.
-    """
-    from matplotlib import rc_context
-
-    file = io.StringIO()
-    with rc_context({**_STYLE, "svg.hashsalt": salt}):
-        figure.savefig(
-            file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
-        )
-    text = file.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text)
-    # Groups have names that nothing refers to and that come again in other drawings.
-    text = re.sub(r' id="[A-Za-z.0-9]+_\d+"', "", text)
-    return re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', 'width="100%"', text, count=1)
-
-
-def png(figure, dpi: int = 144) -> bytes:
-    """The figure as a PNG file."""
-    from matplotlib import rc_context
-
-    file = io.BytesIO()
-    with rc_context(_STYLE):
-        figure.savefig(file, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
-    return file.getvalue()

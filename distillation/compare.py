@@ -6,8 +6,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from . import _figures, _html
-from ._files import write
+from ..encoders import pages
+from . import _figures
 from ._summary import LAST
 
 
@@ -36,7 +36,7 @@ def compare(reports: Mapping[str, Mapping[str, Any]], directory: str | os.PathLi
         if "held_out" not in report:
             raise ValueError(f"{name} is not a report: it has no held-out part")
     held_out = {name: report["held_out"] for name, report in reports.items()}
-    flat = {name: _html.flatten(report.get("settings") or {}) for name, report in reports.items()}
+    flat = {name: pages.flatten(report.get("settings") or {}) for name, report in reports.items()}
     names = sorted({setting for settings in flat.values() for setting in settings})
     table = {setting: {name: settings.get(setting) for name, settings in flat.items()} for setting in names}
     first = next(iter(reports))
@@ -63,9 +63,9 @@ def compare(reports: Mapping[str, Mapping[str, Any]], directory: str | os.PathLi
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     figure = _figure(held_out)
-    write(directory / "compare.json", json.dumps(result, indent=1, allow_nan=False) + "\n")
-    write(directory / "compare.png", _figures.png(figure))
-    write(directory / "compare.html", _page(result, figure))
+    pages.write(directory / "compare.json", json.dumps(result, indent=1, allow_nan=False) + "\n")
+    pages.write(directory / "compare.png", pages.png(figure))
+    pages.write(directory / "compare.html", _page(result, figure))
     return result
 
 
@@ -88,9 +88,9 @@ def _page(result: Mapping[str, Any], figure) -> str:
         (
             name,
             run["last_10"]["iqm"],
-            _html.interval(run["last_10"]["ci"], 2),
+            pages.interval(run["last_10"]["ci"], 2),
             run["last_10_normalised"]["iqm"],
-            _html.interval(run["last_10_normalised"]["ci"]),
+            pages.interval(run["last_10_normalised"]["ci"]),
             run["auc"]["iqm"],
             run["episodes_to_90"],
             None if run["dead_tasks"] is None else f"{run['dead_tasks']} of {run['tasks']}",
@@ -109,13 +109,13 @@ def _page(result: Mapping[str, Any], figure) -> str:
         for setting, values in result["settings"].items()
     ]
     sections = [
-        _html.figure(_figures.svg(figure, "compare")),
-        _html.note(
+        pages.figure(pages.svg(figure, "compare")),
+        pages.note(
             "Interquartile means over runs, with 95 % intervals by a bootstrap within training seed and task."
         ),
-        _html.heading("Last 10 episodes"),
-        _html.table(headers, rows),
-        _html.heading("Settings that differ"),
-        _html.table(("setting", *result["runs"]), settings, words=True) if settings else _html.note("None."),
+        pages.heading("Last 10 episodes"),
+        pages.table(headers, rows),
+        pages.heading("Settings that differ"),
+        pages.table(("setting", *result["runs"]), settings, words=True) if settings else pages.note("None."),
     ]
-    return _html.page("Comparison", f"{len(rows)} runs, {same}.", sections)
+    return pages.page("Comparison", f"{len(rows)} runs, {same}.", sections)

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from . import _figures, _html
+from ..encoders import pages
+from . import _figures
 from . import statistics as st
-from ._files import write
 from ._summary import LAST, RESAMPLES, align, normalised_curve, summarise
 from ._types import Evaluation
 
@@ -113,13 +113,13 @@ def write_report(
     files = {
         "report.json": json.dumps(report, indent=1, allow_nan=False) + "\n",
         "report.csv": _csv(parts),
-        "report.png": _figures.png(figure),
+        "report.png": pages.png(figure),
         "report.html": _page(report, figure, grid),
     }
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
-        write(directory / name, content)
+        pages.write(directory / name, content)
     return report
 
 
@@ -142,7 +142,7 @@ def summary_lines(report: Mapping[str, Any]) -> list[str]:
         reached = held_out["episodes_to_90"]
         within += f"; 90 % of the optimum {f'from episode {reached}' if reached else 'not reached'}"
     lines.append(f"Learning in context: {within}")
-    shown = [f"{name.replace('_', ' ')} {_html.show(part[key]['iqm'], 2)}" for name, part in controls.items()]
+    shown = [f"{name.replace('_', ' ')} {pages.show(part[key]['iqm'], 2)}" for name, part in controls.items()]
     lines.append(
         f"Controls that a real in-context learner fails: {', '.join(shown)}"
         if shown
@@ -205,10 +205,10 @@ def _both_curves(curve: np.ndarray, evaluations: Sequence[Evaluation]) -> dict[s
 
 def _sentence(part: Mapping[str, Any]) -> str:
     raw, normalised = part[f"last_{LAST}"], part[f"last_{LAST}_normalised"]
-    text = f"{raw['iqm']:.2f} (95 % interval {_html.interval(raw['ci'], 2)})"
+    text = f"{raw['iqm']:.2f} (95 % interval {pages.interval(raw['ci'], 2)})"
     if part["optimum"] is None:
-        return f"{text}, random {_html.show(part['random'], 2)}"
-    within = _html.interval(normalised["ci"])
+        return f"{text}, random {pages.show(part['random'], 2)}"
+    within = pages.interval(normalised["ci"])
     return f"{text} of {part['optimum']:.2f}; normalised {normalised['iqm']:.3f} ({within})"
 
 
@@ -220,15 +220,15 @@ def _page(report: Mapping[str, Any], figure, grid: int | None) -> str:
     cards = [
         (
             "held-out, last 10, normalised" if bounded else "held-out, last 10",
-            _html.show(held_out[key]["iqm"]),
+            pages.show(held_out[key]["iqm"]),
         )
     ]
-    cards.append(("95 % interval", _html.interval(held_out[key]["ci"])))
+    cards.append(("95 % interval", pages.interval(held_out[key]["ci"])))
     if "train" in shown:
-        cards.append(("training tasks", _html.show(shown["train"][key]["iqm"])))
+        cards.append(("training tasks", pages.show(shown["train"][key]["iqm"])))
     if bounded:
         cards.append(("dead held-out tasks", f"{held_out['dead_tasks']} of {held_out['tasks']}"))
-        cards.append(("episodes to 90 % of the optimum", _html.show(held_out["episodes_to_90"])))
+        cards.append(("episodes to 90 % of the optimum", pages.show(held_out["episodes_to_90"])))
     seeds = held_out["training_seeds"]
     lead = (
         f"{held_out['tasks']} held-out tasks, {seeds} training seed{'s' if seeds > 1 else ''}, "
@@ -236,15 +236,15 @@ def _page(report: Mapping[str, Any], figure, grid: int | None) -> str:
         "weights frozen."
     )
     sections = [
-        _html.cards(cards),
-        _html.heading("Learning in context"),
-        _html.figure(_figures.svg(figure, "curves")),
-        _html.note(
+        pages.cards(cards),
+        pages.heading("Learning in context"),
+        pages.figure(pages.svg(figure, "curves")),
+        pages.note(
             "Lines with bands are interquartile means with 95 % intervals; posterior sampling and the "
             "source's own curve are means. The source learns by updating weights or tables; its episodes are "
             "counted from 1."
         ),
-        _html.heading("Summary"),
+        pages.heading("Summary"),
         _summary_table(shown),
         *_window_table(shown),
     ]
@@ -252,13 +252,13 @@ def _page(report: Mapping[str, Any], figure, grid: int | None) -> str:
         values, outlined = _on_grid(report, grid)
         drawn = _figures.task_map(values, outlined, "normalised return, last 10 episodes")
         sections += [
-            _html.heading("Tasks on the grid"),
-            _html.figure(_figures.svg(drawn, "tasks"), small=True),
-            _html.note("Each cell is the task whose goal is there; red frames are held out."),
+            pages.heading("Tasks on the grid"),
+            pages.figure(pages.svg(drawn, "tasks"), small=True),
+            pages.note("Each cell is the task whose goal is there; red frames are held out."),
         ]
-    sections += [_html.heading("Tasks"), _task_table(held_out)]
+    sections += [pages.heading("Tasks"), _task_table(held_out)]
     sections += [
-        _html.folded(f"{_TITLES.get(name, name)}, {part['tasks']} tasks", _task_table(part))
+        pages.folded(f"{_TITLES.get(name, name)}, {part['tasks']} tasks", _task_table(part))
         for name, part in shown.items()
         if name != "held_out"
     ]
@@ -267,17 +267,17 @@ def _page(report: Mapping[str, Any], figure, grid: int | None) -> str:
             (i, row["last_10"], row["last_10_normalised"])
             for i, row in enumerate(held_out["by_training_seed"])
         ]
-        sections += [_html.heading("Training seeds"), _html.table(("seed", "last 10", "normalised"), rows)]
-    settings = [(name, str(value)) for name, value in _html.flatten(report["settings"]).items()]
+        sections += [pages.heading("Training seeds"), pages.table(("seed", "last 10", "normalised"), rows)]
+    settings = [(name, str(value)) for name, value in pages.flatten(report["settings"]).items()]
     sections += [
-        _html.heading("Settings"),
-        _html.table(("setting", "value"), settings, words=True)
+        pages.heading("Settings"),
+        pages.table(("setting", "value"), settings, words=True)
         if settings
-        else _html.note("None were given."),
-        _html.heading("How the numbers are made"),
-        _html.note(report["method"]),
+        else pages.note("None were given."),
+        pages.heading("How the numbers are made"),
+        pages.note(report["method"]),
     ]
-    return _html.page(report["title"], lead, sections)
+    return pages.page(report["title"], lead, sections)
 
 
 def _all_parts(report: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any] | None]]:
@@ -304,20 +304,20 @@ def _summary_table(parts: Mapping[str, Mapping[str, Any]]) -> str:
         (
             _TITLES.get(name, name),
             part["last_10"]["iqm"],
-            _html.interval(part["last_10"]["ci"], 2),
+            pages.interval(part["last_10"]["ci"], 2),
             part["optimum"],
             part["random"],
             part["last_10_normalised"]["iqm"],
-            _html.interval(part["last_10_normalised"]["ci"], 2),
+            pages.interval(part["last_10_normalised"]["ci"], 2),
             part["auc"]["iqm"],
             part["episodes_to_90"],
-            None if part["regret"] is None else _html.show(part["regret"]["mean"], 1),
+            None if part["regret"] is None else pages.show(part["regret"]["mean"], 1),
             None if part["dead_tasks"] is None else f"{part['dead_tasks']} of {part['tasks']}",
             part["worst_task"]["normalised" if part["optimum"] is not None else "mean"],
         )
         for name, part in parts.items()
     ]
-    return _html.table(headers, rows)
+    return pages.table(headers, rows)
 
 
 def _window_table(parts: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -326,15 +326,15 @@ def _window_table(parts: Mapping[str, Mapping[str, Any]]) -> list[str]:
             _TITLES.get(name, name),
             episodes,
             window["iqm"],
-            _html.interval(window["ci"], 2),
+            pages.interval(window["ci"], 2),
             window["normalised"]["iqm"],
-            _html.interval(window["normalised"]["ci"]),
+            pages.interval(window["normalised"]["ci"]),
         )
         for name, part in parts.items()
         for episodes, window in part["windows"].items()
     ]
     headers = ("", "episodes", "return", "95 %", "normalised", "95 %")
-    return [_html.heading("Other windows"), _html.table(headers, rows)] if rows else []
+    return [pages.heading("Other windows"), pages.table(headers, rows)] if rows else []
 
 
 def _task_table(part: Mapping[str, Any]) -> str:
@@ -343,7 +343,7 @@ def _task_table(part: Mapping[str, Any]) -> str:
     tasks = sorted(
         part["by_task"], key=lambda row: row["mean"] if row["normalised"] is None else row["normalised"]
     )
-    return _html.table(
+    return pages.table(
         headers, [[row[name] for name in names] for row in tasks], [row["dead"] for row in tasks]
     )
 

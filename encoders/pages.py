@@ -1,10 +1,33 @@
-"""The little HTML that reports need: a page that stands alone, tables, cards."""
+"""What reports share: a page that stands alone, tables, cards, drawings, files written whole or not at all."""
 
 import html
+import io
 import math
+import os
+import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+
+# Of matplotlib, the same for every drawing.
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#9aa0a8",
+    "axes.labelcolor": "#3a3f47",
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "xtick.color": "#5b6470",
+    "ytick.color": "#5b6470",
+    "grid.color": "#e6e8ec",
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+}
 
 _CSS = """
 :root { color-scheme: light; }
@@ -110,3 +133,41 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{name}"] = value
     return flat
+
+
+def svg(figure, salt: str) -> str:
+    """The figure as an `<svg>` element to stand in a page, without any address in it; the same each time.
+
+    `salt` keeps the names inside one figure apart from those of the others on the page.
+    """
+    from matplotlib import rc_context
+
+    file = io.StringIO()
+    with rc_context({**STYLE, "svg.hashsalt": salt}):
+        figure.savefig(
+            file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+        )
+    text = file.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text)
+    # Groups have names that nothing refers to and that come again in other drawings.
+    text = re.sub(r' id="[A-Za-z.0-9]+_\d+"', "", text)
+    return re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', 'width="100%"', text, count=1)
+
+
+def png(figure, dpi: int = 144) -> bytes:
+    """The figure as a PNG file."""
+    from matplotlib import rc_context
+
+    file = io.BytesIO()
+    with rc_context(STYLE):
+        figure.savefig(file, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
+    return file.getvalue()
+
+
+def write(path: pathlib.Path, content: str | bytes) -> None:
+    """Writes aside, then renames: the file is there whole or not at all."""
+    aside = path.with_name(f".writing_{path.name}")
+    aside.write_bytes(content.encode() if isinstance(content, str) else content)
+    os.replace(aside, path)
