@@ -1,5 +1,6 @@
 """Trains a small CLIP of open_clip's from scratch and saves it as a directory that open_clip loads."""
 
+import concurrent.futures
 import dataclasses
 import json
 import math
@@ -80,20 +81,18 @@ def train_clip(
     config: ClipTrainConfig,
     merges: list[Merge],
     batch: Callable[[int], CaptionedBatch],
-    card: Callable[[Any], str],
     image: int = 56,
 ) -> pathlib.Path:
-    """Trains what is not trained yet of a model, and saves it with its tokenizer and card.
+    """Trains what is not trained yet of a model, and saves it with its tokenizer.
 
     Killed and called again with the same arguments, it goes on from the last saved state, and the weights come out
     the same to the last bit.
 
     Args:
-      directory: of the model; it takes open_clip's files, `README.md`, `metrics.csv`, and while training `training/`.
+      directory: of the model; it takes open_clip's files, `metrics.csv`, and while training `training/`.
       config: how.
       merges: of the tokenizer.
       batch: the batch of an update, a function of its number alone.
-      card: given the trained model, writes the model card.
       image: height and width of the frames.
 
     Returns:
@@ -121,11 +120,15 @@ def train_clip(
     with (
         MetricsLogger(directory, tensorboard=False) as log,
         Progress(f"training CLIP {config.size}", config.steps, "updates") as progress,
+        concurrent.futures.ThreadPoolExecutor(1) as maker,
     ):
         log.start(first)
         progress.start(first, config.steps)
+        coming = maker.submit(batch, first)
         for step in range(first, config.steps):
-            frames, texts, truth = batch(step)
+            frames, texts, truth = coming.result()
+            if step + 1 < config.steps:
+                coming = maker.submit(batch, step + 1)  # Made while this one is learned from.
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(step, config)
             pixels = (torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255 - mean) / std
@@ -143,7 +146,6 @@ def train_clip(
             if (step + 1) % config.checkpoint_every == 0 and step + 1 < config.steps:
                 state.save(step + 1)
     model.eval()
-    (directory / "README.md").write_text(card(model))
     about = {"model_cfg": _config(config, merges, image), "preprocess_cfg": _preprocessing(image)}
     (directory / CONFIG_FILE).write_text(json.dumps(about, indent=2) + "\n")
     # The weights come last: a directory that has them is whole.
