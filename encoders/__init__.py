@@ -1,6 +1,7 @@
 """Networks, losses and the one supervised training loop: arrays in, arrays out."""
 
 from . import checkpoints as checkpoints
+from . import clip as clip
 from .attention import attention as attention
 from .checkpoints import CheckpointError as CheckpointError
 from .layers import FeedForward as FeedForward

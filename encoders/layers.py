@@ -7,11 +7,27 @@ import jax
 import jax.numpy as jnp
 
 
-Activation = Literal["relu", "gelu", "swish", "swiglu", "geglu"]
+Activation = Literal["relu", "gelu", "exact_gelu", "quick_gelu", "swish", "swiglu", "geglu"]
 NormType = Literal["layer", "rms"]
 
+
+def _exact_gelu(x: jax.Array) -> jax.Array:
+    return jax.nn.gelu(x, approximate=False)
+
+
+def _quick_gelu(x: jax.Array) -> jax.Array:
+    """The sigmoid approximation of Hendrycks & Gimpel 2016 (arXiv 1606.08415, section 2), OpenAI's CLIP's."""
+    return x * jax.nn.sigmoid(1.702 * x)
+
+
 _GATES = {"swiglu": jax.nn.silu, "geglu": jax.nn.gelu}
-_PLAIN = {"relu": jax.nn.relu, "gelu": jax.nn.gelu, "swish": jax.nn.silu}
+_PLAIN = {
+    "relu": jax.nn.relu,
+    "gelu": jax.nn.gelu,
+    "exact_gelu": _exact_gelu,
+    "quick_gelu": _quick_gelu,
+    "swish": jax.nn.silu,
+}
 
 
 class Norm(hk.Module):

@@ -24,7 +24,8 @@ class TransformerConfig:
         (Ainslie et al. 2023, grouped-query attention). Fewer make the cache smaller.
       head_size: features a head; None means d_model / num_heads.
       feed_forward: hidden features of the feed-forward network.
-      activation: its activation; `swiglu` and `geglu` are gated.
+      activation: its activation; `swiglu` and `geglu` are gated; `gelu` is the tanh approximation, `exact_gelu` the
+        function itself, `quick_gelu` the sigmoid one.
       norm_place: `pre` (norm inside the residual branch, one more at the end) or `post` (after the sum).
       norm_type: `layer` or `rms`.
       bias: whether linear maps and layer norms have one.
@@ -124,14 +125,16 @@ class Transformer(hk.Module):
     """A stack of blocks over `[..., T, d_model]` (`__call__`) or one step with a `Cache` (`step`).
 
     Both compute the same function: with a window the cache may be as short as the window, and stays
-    right long after the ring has wrapped. Without one the cache must hold the whole sequence.
+    right long after the ring has wrapped. Without one the cache must hold the whole sequence. With
+    `final_norm=False` the norm at the end of a pre-norm stack is left to the caller.
     """
 
-    def __init__(self, config: TransformerConfig, name: str | None = None):
+    def __init__(self, config: TransformerConfig, name: str | None = None, *, final_norm: bool = True):
         super().__init__(name=name)
         self._config = config
         self._blocks = [_Block(config, name=f"block_{i}") for i in range(config.num_layers)]
-        self._final_norm = _norm(config, "final_norm") if config.norm_place == "pre" else None
+        final = config.norm_place == "pre" and final_norm
+        self._final_norm = _norm(config, "final_norm") if final else None
 
     def __call__(
         self,

@@ -49,6 +49,8 @@ def test_a_norm_without_parameters_and_in_half_precision():
 PLAIN = {
     "relu": lambda x: np.maximum(x, 0),
     "gelu": lambda x: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+    "exact_gelu": lambda x: 0.5 * x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))),
+    "quick_gelu": lambda x: x / (1 + np.exp(-1.702 * x)),
     "swish": lambda x: x / (1 + np.exp(-x)),
 }
 GATED = {"swiglu": PLAIN["swish"], "geglu": PLAIN["gelu"]}

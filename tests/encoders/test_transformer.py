@@ -174,8 +174,8 @@ def test_dropout_only_in_training():
     assert np.abs(one - functions.full()).max() > 1e-2
 
 
-def count(config, **kwargs):
-    function = hk.transform(lambda x: Transformer(config)(x, **kwargs))
+def count(config, final_norm=True, **kwargs):
+    function = hk.transform(lambda x: Transformer(config, final_norm=final_norm)(x, **kwargs))
     shapes = jax.eval_shape(function.init, jax.random.key(0), jnp.zeros((2, config.d_model)))
     return sum(np.prod(x.shape, dtype=int) for x in jax.tree.leaves(shapes))
 
@@ -200,6 +200,8 @@ def test_parameter_counts_by_hand():
         key_value_heads=2, activation="swiglu", norm_place="post", positions="learned", max_positions=40
     )
     assert count(post) == 2 * block + 40 * 16
+    # Nor has pre-norm where it is left to the caller.
+    assert count(config, final_norm=False) == 2 * block
     # Without biases, RMS scales only.
     bare = small(norm_type="rms", bias=False)
     assert count(bare) == 2 * (16 * 48 + 16 * 16 + 2 * 16 * 24 + 2 * 16) + 16
