@@ -147,11 +147,11 @@ def clip_config(config: Mapping[str, Any]) -> ClipConfig:
         raise ValueError(f"This is no configuration of an open_clip model: it has no {', '.join(missing)}.")
     vision, text = model["vision_cfg"], model["text_cfg"]
     if isinstance(vision.get("layers"), list | tuple):
-        raise _unsupported("a ResNet as image tower")
+        raise _unsupported("A ResNet as image tower")
     if vision.get("timm_model_name"):
-        raise _unsupported(f"the timm image tower {vision['timm_model_name']!r}")
+        raise _unsupported(f"The timm image tower {vision['timm_model_name']!r}")
     if text.get("hf_model_name"):
-        raise _unsupported(f"the Hugging Face text tower {text['hf_model_name']!r}")
+        raise _unsupported(f"The Hugging Face text tower {text['hf_model_name']!r}")
     _refuse("model_cfg", model, {}, _TOP_KNOWN)
     _refuse("vision_cfg", vision, _IMAGE_FIXED, _IMAGE_KNOWN)
     _refuse("text_cfg", text, _TEXT_FIXED, _TEXT_KNOWN)
@@ -226,7 +226,7 @@ def _pair(size: int | tuple[int, int] | list[int]) -> tuple[int, int]:
 
 def _unsupported(what: str) -> ValueError:
     return ValueError(
-        f"{what[0].upper()}{what[1:]} is not built in JAX; open_clip's vision and text Transformers are. "
+        f"{what} is not built in JAX; open_clip's vision and text Transformers are. "
         "rewards.OpenClip runs this model in PyTorch."
     )
 
@@ -235,7 +235,5 @@ def _refuse(
     section: str, given: Mapping[str, Any], fixed: Mapping[str, tuple[Any, ...]], known: set[str]
 ) -> None:
     for name, value in given.items():
-        if name not in known:
-            raise _unsupported(f"{section}'s {name}={value!r}")
-        if name in fixed and value not in fixed[name]:
+        if name not in known or (name in fixed and value not in fixed[name]):
             raise _unsupported(f"{section}'s {name}={value!r}")

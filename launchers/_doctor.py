@@ -46,6 +46,9 @@ PACKAGES = (
     "matplotlib",
     "tensorboardX",
     "safetensors",
+    "open_clip_torch",
+    "torch",
+    "torchvision",
     "dm-reverb",
     "tensorflow-cpu",
 )
@@ -152,6 +155,8 @@ def examine() -> dict[str, Any]:
             f"Reverb has no wheel for Python {platform.python_version()}: histories go straight to the store "
             "(--transport direct). Python 3.11 has it."
         )
+    if extras["clip"]["installed"]:
+        notes.append(_open_clip())
     return {
         "limbeck": __version__,
         "python": platform.python_version(),
@@ -162,6 +167,16 @@ def examine() -> dict[str, Any]:
         "extras": extras,
         "notes": notes,
     }
+
+
+def _open_clip() -> str:
+    """Whether open_clip imports: torch and torchvision are often of builds that do not fit each other."""
+    from ..rewards import clip_versions
+
+    try:
+        return f"CLIP in PyTorch works: {clip_versions()}."
+    except ImportError as error:
+        return f"CLIP in PyTorch does not work: {error}"
 
 
 def _installed(module: str) -> bool:

@@ -39,3 +39,23 @@ def import_open_clip() -> ModuleType:
     except (ImportError, RuntimeError) as error:
         raise ImportError(f"open_clip does not import: pip install 'limbeck[clip]' ({error})") from error
     return open_clip
+
+
+def clip_versions() -> str:
+    """What `import_open_clip` finds, and whether torchvision's operators had to be declared for it.
+
+    Raises:
+      ImportError: as `import_open_clip`.
+    """
+    open_clip = import_open_clip()
+    import torch
+    import torchvision
+
+    # Its own name, since no public one says whether the extension was loaded.
+    whole = torchvision.extension._has_ops()
+    versions = ", ".join(
+        f"{module.__name__} {module.__version__}" for module in (open_clip, torch, torchvision)
+    )
+    return (
+        versions if whole else f"{versions} (whose operators do not load beside this torch; CLIP needs none)"
+    )

@@ -123,6 +123,15 @@ def test_doctor(capsys) -> None:
         assert (f"pip install 'limbeck[{name}]'" in text) == (not extra["installed"])
 
 
+def test_doctor_says_whether_open_clip_imports(capsys, monkeypatch) -> None:
+    assert "CLIP in PyTorch works: open_clip " in _printed(capsys, "doctor")
+    from limbeck.launchers import _doctor
+
+    monkeypatch.setattr(_doctor, "_installed", lambda module: True)
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    assert "CLIP in PyTorch does not work: " in _printed(capsys, "doctor")
+
+
 def test_doctor_warns_that_reverb_listens_everywhere(capsys, monkeypatch) -> None:
     from limbeck.launchers import _doctor
 
