@@ -11,18 +11,16 @@ import numpy as np
 
 from ..envs import make
 from ..envs.captions import Caption, captions, swap, truth_matrix
-from ..envs.facts import NUM_OBJECTS, FactArrays, Facts, Object, neighbours, read_facts, to_facts
+from ..envs.facts import NUM_OBJECTS, OBJECTS, FactArrays, Facts, Object, neighbours, read_facts, to_facts
 from ..envs.goals import split_goals
 from ..envs.view_render import render
 from .clip_training import CaptionedBatch
 
 
 FAMILIES = ("find", "lift", "place")
-# What a batch is drawn from in equal shares, as far as there is any: rare things must be seen, too.
-STRATA = ("holding", "facing", "pairs", "any")
+# What a batch is about, in equal shares as far as there is any of each: rare things must be seen and named, too.
+TOPICS = ("hold", "face", "next_to", "any")
 _SWAPS = ("color", "object", "predicate")
-# How often a caption of one literal is about each predicate, where it can be.
-_WEIGHTS = {"hold": 0.3, "face": 0.3, "next_to": 0.25, "see": 0.15}
 
 
 class Frames(NamedTuple):
@@ -133,27 +131,33 @@ class CaptionedFrames:
         said: list[Caption] = []
         seen: list[Facts] = []
         while len(rows) < self._batch:
-            stratum = self._strata[int(rng.integers(len(self._strata)))]
+            topic, stratum = self._strata[int(rng.integers(len(self._strata)))]
             row = int(stratum[rng.integers(len(stratum))])
             facts = to_facts(FactArrays(*(part[row] for part in self._frames.facts)))
-            caption = self._say(facts, rng)
+            caption = self._say(topic, facts, rng)
             if caption is not None:
                 rows.append(row)
                 said.append(caption)
                 seen.append(facts)
         return np.array(rows), said, seen
 
-    def _say(self, facts: Facts, rng: np.random.Generator) -> Caption | None:
+    def _say(self, topic: str, facts: Facts, rng: np.random.Generator) -> Caption | None:
         complete = bool(rng.random() < self._config.complete)
         choice = captions(facts, rng, complete, self._objects, self._config.imperative)
-        if not choice:
-            return None
-        if complete:
-            return choice[int(rng.integers(len(choice)))]
-        weights = np.array([_WEIGHTS[caption.literals[0].predicate] for caption in choice])
-        predicates = [caption.literals[0].predicate for caption in choice]
-        weights /= np.array([predicates.count(predicate) for predicate in predicates])
-        return choice[int(rng.choice(len(choice), p=weights / weights.sum()))]
+        if topic != "any":
+            # What names nothing, or says what is not, is true of most frames and tells little.
+            choice = [caption for caption in choice if _names(caption, topic)]
+        return choice[int(rng.integers(len(choice)))] if choice else None
+
+
+def _names(caption: Caption, predicate: str) -> bool:
+    """Whether a caption says that something is held, faced, or next to something."""
+    return any(
+        literal.predicate == predicate
+        and literal.positive
+        and all(thing in OBJECTS for thing in literal.objects)
+        for literal in caption.literals
+    )
 
 
 def render_frames(symbols: np.ndarray) -> np.ndarray:
@@ -164,9 +168,17 @@ def render_frames(symbols: np.ndarray) -> np.ndarray:
 @functools.cache
 def _walk(family: str, size: int, objects: int, steps: int):
     room = make(
-        "rooms", family=family, size=size, objects=objects, max_steps=steps + 1, views=("symbols",), reward="none"
+        "rooms",
+        family=family,
+        size=size,
+        objects=objects,
+        max_steps=steps + 1,
+        views=("symbols",),
+        reward="none",
     )
-    count = room.action_spec().num_values - 2  # Toggling opens boxes, which are then gone; the last does nothing.
+    count = (
+        room.action_spec().num_values - 2
+    )  # Toggling opens boxes, which are then gone; the last does nothing.
 
     def one(key: jax.Array) -> jax.Array:
         """uint8 `[steps, 7, 7, 3]`."""
@@ -187,16 +199,15 @@ def _walk(family: str, size: int, objects: int, steps: int):
     return jax.jit(jax.vmap(one))
 
 
-def _strata(facts: FactArrays) -> list[np.ndarray]:
-    """Rows of the frames of each of `STRATA` that has any."""
-    everything = np.arange(len(facts.holding))
-    found = [
-        np.flatnonzero(facts.holding < NUM_OBJECTS),
-        np.flatnonzero(facts.facing < NUM_OBJECTS),
-        np.flatnonzero(neighbours(facts.floor).any((1, 2))),
-        everything,
-    ]
-    return [rows for rows in found if len(rows)]
+def _strata(facts: FactArrays) -> list[tuple[str, np.ndarray]]:
+    """Each topic with the rows of the frames that it can be said of, where there are any."""
+    found = {
+        "hold": np.flatnonzero(facts.holding < NUM_OBJECTS),
+        "face": np.flatnonzero(facts.facing < NUM_OBJECTS),
+        "next_to": np.flatnonzero(neighbours(facts.floor).any((1, 2))),
+        "any": np.arange(len(facts.holding)),
+    }
+    return [(topic, found[topic]) for topic in TOPICS if len(found[topic])]
 
 
 _render = jax.jit(render)

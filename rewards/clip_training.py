@@ -38,6 +38,7 @@ class ClipTrainConfig:
       context: tokens of a text.
       seed: of the weights.
       checkpoint_every: updates between two saved states.
+      threads: of PyTorch. The batches are made on one more; together more than there are cores wait for each other.
     """
 
     size: str = "s"
@@ -51,9 +52,18 @@ class ClipTrainConfig:
     context: int = 32
     seed: int = 0
     checkpoint_every: int = 250
+    threads: int = 1
 
     def __post_init__(self):
-        for name in ("steps", "batch", "learning_rate", "clip_norm", "context", "checkpoint_every"):
+        for name in (
+            "steps",
+            "batch",
+            "learning_rate",
+            "clip_norm",
+            "context",
+            "checkpoint_every",
+            "threads",
+        ):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
         if not 0 <= self.warmup < 1:
@@ -117,6 +127,7 @@ def train_clip(
     first = state.restore()
     mean, std = (torch.tensor(_preprocessing(image)[name]).view(1, 3, 1, 1) for name in ("mean", "std"))
     model.train()
+    torch.set_num_threads(config.threads)
     with (
         MetricsLogger(directory, tensorboard=False) as log,
         Progress(f"training CLIP {config.size}", config.steps, "updates") as progress,

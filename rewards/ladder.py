@@ -93,14 +93,21 @@ def compare(encoder: _Encoder, frames: Frames, captions: CaptionConfig) -> dict[
       the colours exchanged (chance is 0.5). Each with its interval over episodes.
     """
     images = encoder.encode_frames(render_frames(frames.symbols))
-    train, held_out = (sorted(objects, key=OBJECTS.index) for objects in split_goals(captions.seed, captions.held_out))
+    train, held_out = (
+        sorted(objects, key=OBJECTS.index) for objects in split_goals(captions.seed, captions.held_out)
+    )
     result: dict[str, Any] = {"frames": len(images), "episodes": int(frames.episode.max()) + 1}
-    for name, predicate, holder in (("find", "face", frames.facts.facing), ("lift", "hold", frames.facts.holding)):
+    for name, predicate, holder in (
+        ("find", "face", frames.facts.facing),
+        ("lift", "hold", frames.facts.holding),
+    ):
         for split, objects in (("train", train), ("held_out", held_out)):
             truth = holder[:, None] == np.array([OBJECTS.index(thing) for thing in objects])
             for style in ("state", "imperative"):
                 texts = [Goal(predicate, *thing).text(style) for thing in objects]
-                pairs = Pairs.of(images @ encoder.encode_goals(texts).T, truth, frames.episode, frames.time, texts)
+                pairs = Pairs.of(
+                    images @ encoder.encode_goals(texts).T, truth, frames.episode, frames.time, texts
+                )
                 result[f"{name}.{split}.{style}"] = _estimate(average_precision(pairs))
     result["place.swapped"] = _estimate(_swapped(encoder, images, frames, set(train)))
     return result
@@ -113,7 +120,10 @@ def model_card(size: str, captions: CaptionConfig, training: ClipTrainConfig, sc
         for name, value in scores.items()
         if isinstance(value, dict)
     ]
-    settings = {**dataclasses.asdict(training), **{f"captions.{k}": v for k, v in dataclasses.asdict(captions).items()}}
+    settings = {
+        **dataclasses.asdict(training),
+        **{f"captions.{k}": v for k, v in dataclasses.asdict(captions).items()},
+    }
     return "\n".join(
         [
             f"# CLIP {size} of MiniGrid rooms",
@@ -165,7 +175,10 @@ def _swapped(encoder: _Encoder, images: np.ndarray, frames: Frames, named: set) 
 
 
 def _estimate(estimate: Estimate) -> dict[str, Any]:
-    return {"value": round(float(estimate.value), 4), "ci": [round(float(x), 4) for x in (estimate.low, estimate.high)]}
+    return {
+        "value": round(float(estimate.value), 4),
+        "ci": [round(float(x), 4) for x in (estimate.low, estimate.high)],
+    }
 
 
 def _check(path: pathlib.Path, captions: dict[str, Any]) -> None:
