@@ -45,6 +45,8 @@ from .captions import swap as swap
 from .captions import truth_matrix as truth_matrix
 from .dark_room import DarkRoom as DarkRoom
 from .dark_room import DarkRoomState as DarkRoomState
+from .factories import check_arguments as check_arguments
+from .factories import import_factory as import_factory
 from .facts import OBJECTS as OBJECTS
 from .facts import FactArrays as FactArrays
 from .facts import Facts as Facts

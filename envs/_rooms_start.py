@@ -19,33 +19,32 @@ def start(key: jax.Array, family: str, size: int, objects: int, things: jax.Arra
       objects: how many.
       things: int32 `[2]`, the numbers of the goal's objects; only `place` has a second.
     """
-    which_key, where_key, look_key = jax.random.split(key, 3)
-    wanted = things[: 2 if family == "place" else 1]
-    # The goal's objects come first, the others in random order.
-    rank = jax.random.uniform(which_key, (NUM_OBJECTS,)).at[wanted].set(-2.0 + jnp.arange(len(wanted)))
-    chosen = jnp.argsort(rank)[:objects]
+    wanted, inside = things[: 2 if family == "place" else 1], size - 2
+    # One draw for all: to split the key would cost more than the rest of the reset.
+    noise = jax.random.uniform(key, (NUM_OBJECTS + inside**2 + len(DIRECTIONS),))
+    which, where, looks = jnp.split(noise, [NUM_OBJECTS, NUM_OBJECTS + inside**2])
+    # The goal's objects come first, the others in random order. `top_k` is ten times as fast as to sort.
+    rank = which.at[wanted].set(3.0 - jnp.arange(len(wanted)))
+    chosen = jax.lax.top_k(rank, objects)[1]
 
-    inside = size - 2
-    places = _places(where_key, inside, objects + 1, apart=family == "place") + 1  # [objects + 1, 2], x and y
+    places = _places(where, inside, objects + 1, apart=family == "place") + 1  # [objects + 1, 2], x and y
     codes = jnp.asarray(CODE_OF_OBJECT)[chosen]
     grid = jnp.asarray(empty_room(size)).at[places[:-1, 1], places[:-1, 0]].set(codes)
     position = places[-1]
 
-    looks = jax.random.uniform(look_key, (4,))
     if family == "find":
         faces = (position + jnp.asarray(DIRECTIONS) == places[0]).all(axis=-1)
         looks = jnp.where(faces, -1.0, looks)
     return World(grid, position, jnp.argmax(looks).astype(jnp.int32), jnp.uint8(EMPTY))
 
 
-def _places(key: jax.Array, inside: int, count: int, apart: bool) -> jax.Array:
-    """int32 `[count, 2]`, different random cells (x, y) of a square; the first two no neighbours if `apart`."""
+def _places(rank: jax.Array, inside: int, count: int, apart: bool) -> jax.Array:
+    """int32 `[count, 2]`: the cells (x, y) of a square of highest rank; the first two no neighbours if `apart`."""
     y, x = np.divmod(np.arange(inside * inside), inside)
     cells = np.stack([x, y], -1).astype(np.int32)
-    rank = jax.random.uniform(key, (len(cells),))
     if apart:
-        first = jnp.argmin(rank)
+        first = jnp.argmax(rank)
         steps = jnp.abs(jnp.asarray(cells) - jnp.asarray(cells)[first]).sum(axis=-1)
-        second = jnp.argmin(jnp.where(steps < 2, 2.0, rank))
-        rank = rank.at[jnp.stack([first, second])].set(jnp.array([-2.0, -1.0]))
-    return jnp.asarray(cells)[jnp.argsort(rank)[:count]]
+        second = jnp.argmax(jnp.where(steps < 2, -1.0, rank))
+        rank = rank.at[jnp.stack([first, second])].set(jnp.array([3.0, 2.0]))
+    return jnp.asarray(cells)[jax.lax.top_k(rank, count)[1]]

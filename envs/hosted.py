@@ -1,10 +1,7 @@
 """Any environment by one name, as a host environment."""
 
 import difflib
-import importlib
 import inspect
-import os
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +12,7 @@ from dm_env import specs
 
 from ._gymnasium_to_dm_env import GymnasiumToDmEnv
 from ._jax_to_dm_env import to_dm_env
+from .factories import check_arguments, import_factory
 from .minigrid import minigrid, minigrid_ids
 from .registry import environment_names, make
 
@@ -124,9 +122,9 @@ def _build(name: str, seed: int, kwargs: dict[str, Any]) -> dm_env.Environment:
         return to_dm_env(make(name, **kwargs), task, seed)
     if name.startswith(("MiniGrid-", "BabyAI-")):
         return minigrid(name, seed, **kwargs)
-    module, colon, attribute = name.partition(":")
+    _, colon, attribute = name.partition(":")
     if colon and attribute.isidentifier():
-        return _from_factory(name, _load(name, module, attribute), seed, kwargs)
+        return _from_factory(name, import_factory(name), seed, kwargs)
     try:
         gymnasium.spec(name)
     except (gymnasium.error.Error, ModuleNotFoundError) as error:
@@ -137,38 +135,14 @@ def _build(name: str, seed: int, kwargs: dict[str, Any]) -> dm_env.Environment:
         raise ValueError(f"gymnasium cannot make {name!r}: {error}") from error
 
 
-def _load(name: str, module: str, attribute: str) -> Callable[..., Any]:
-    here = os.getcwd()
-    if here not in sys.path:
-        sys.path.append(here)
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            f"{name}: {error}; package.module is looked for on the search path and in {here}."
-        ) from error
-    except AttributeError as error:
-        known = [public for public in vars(sys.modules[module]) if not public.startswith("_")]
-        close = difflib.get_close_matches(attribute, known, n=3, cutoff=0.5)
-        hint = f"; did you mean {' or '.join(close)}?" if close else "."
-        raise ValueError(f"{name}: {module} has no {attribute!r}{hint}") from error
-    if not callable(found):
-        raise ValueError(f"{name} is a {type(found).__name__}, which cannot be called.")
-    return found
-
-
 def _from_factory(
     name: str, factory: Callable[..., Any], seed: int, kwargs: dict[str, Any]
 ) -> dm_env.Environment:
-    signature = inspect.signature(factory)
-    parameters = signature.parameters
+    parameters = inspect.signature(factory).parameters
     open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     arguments = {"seed": seed} if "seed" in parameters or open_ended else {}
     task = None if "task" in parameters else kwargs.pop("task", None)
-    try:
-        signature.bind(**arguments, **kwargs)
-    except TypeError as error:
-        raise ValueError(f"{name}{signature} does not take the arguments {kwargs}: {error}.") from error
+    check_arguments(name, factory, {**arguments, **kwargs})
     product = factory(**arguments, **kwargs)
     if isinstance(product, gymnasium.Env):
         adapted: dm_env.Environment = _GymnasiumWithSuccess(product, seed)

@@ -43,18 +43,25 @@ def render_codes(codes: jax.Array, tile_size: int = 8) -> jax.Array:
     own = np.zeros((size, size), np.int32)
     own[size - 1, size // 2] = CODES  # the second half of the tiles has the agent on them
     tiles = codes.swapaxes(-1, -2).astype(jnp.int32) + own
-    # A row of a tile's pixels is one item, so that one gather lays the image out as it is.
+    # A row of a tile's pixels is one item, so that one gather lays the image out as it is; of 32-bit words, which
+    # a CPU gathers some 30 times as fast as bytes.
     rows = tiles[..., :, None, :] * tile_size + np.arange(tile_size)[:, None]
-    pixels = jnp.asarray(_tile_rows(tile_size))[rows]  # [..., V, tile_size, V, tile_size * 3]
+    words = jnp.asarray(_tile_rows(tile_size))[rows]  # [..., V, tile_size, V, words]
+    pixels = jax.lax.bitcast_convert_type(words, jnp.uint8)
+    pixels = pixels.reshape(*words.shape[:-1], -1)[..., : tile_size * 3]
     return pixels.reshape(*codes.shape[:-2], size * tile_size, size * tile_size, 3)
 
 
 @functools.cache
 def _tile_rows(tile_size: int) -> np.ndarray:
-    """uint8 `[2 * CODES * tile_size, tile_size * 3]`: the rows of the tiles of a view, then those with the agent."""
+    """uint32 `[2 * CODES * tile_size, words]`: the rows of the tiles of a view, then of those with the agent.
+
+    A row is its bytes, filled up to whole words.
+    """
     bank = tile_bank(tile_size)
     tiles = np.zeros((2, CODES, tile_size, tile_size, 3), np.uint8)
     for agent in (0, 1):
         for code in range(CODES):
             tiles[agent, code] = bank.tile(tile_index(code, _UP * agent, highlight=code != UNSEEN))
-    return tiles.reshape(-1, tile_size * 3)
+    rows = tiles.reshape(-1, tile_size * 3)
+    return np.pad(rows, ((0, 0), (0, -rows.shape[1] % 4))).view(np.uint32)

@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "watch": ("_watch", "watch", "draw a GIF of a distilled agent that learns a task"),
     "export": ("_experiment", "export", "write a run's network as safetensors and JSON"),
     "histories": ("_histories", "histories", "show, export and import learning histories"),
+    "rewards": ("_rewards", "rewards", "check reward models"),
     "envs": ("_listings", "envs", "list the environments"),
     "agents": ("_listings", "agents", "list the source algorithms"),
     "doctor": ("_doctor", "doctor", "what is installed here, and what each missing extra would give"),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from absl.testing import absltest
 from dm_env import specs, test_utils
+from gymnasium.utils.env_checker import check_env
 from limbeck.envs import DarkRoom, dm_env_to_gymnasium, make_hosted, minigrid, to_dm_env
 
 
@@ -231,7 +232,7 @@ def test_what_is_wrong_is_said(name, kwargs, match, factories):
 @pytest.mark.filterwarnings("ignore:.*should be an int or np.int64")
 def test_the_way_back_to_gymnasium():
     there = dm_env_to_gymnasium(lambda seed: make_hosted("MiniGrid-Empty-Random-5x5-v0", seed))
-    gymnasium.utils.env_checker.check_env(there)
+    check_env(there)
     observation, _ = there.reset(seed=11)
     direct = minigrid("MiniGrid-Empty-Random-5x5-v0", 11).reset().observation
     np.testing.assert_array_equal(observation["symbols"], direct["symbols"])

@@ -42,7 +42,7 @@ def distilled(histories):
 
 def test_every_example_is_short_and_is_run_here():
     paths = sorted(EXAMPLES.glob("*.py"))
-    assert [path.name[:2] for path in paths] == ["01", "02", "03", "04", "05", "06", "my"]
+    assert [path.name[:2] for path in paths] == ["01", "02", "03", "04", "05", "06", "07", "my"]
     assert all(len(path.read_text().splitlines()) <= 40 for path in paths[:-1])
     assert len(paths[-1].read_text().splitlines()) <= 85
 
@@ -75,6 +75,16 @@ def test_a_job_runs_an_environment_and_an_algorithm_of_ones_own(tmp_path, monkey
     assert (evaluated["updates"], evaluated["steps"], evaluated["episodes"]) == (50, 16_000, 10)
     # The policy's mode walks the six steps to the end.
     assert evaluated["success"] == evaluated["return"] == 1.0 and evaluated["episode_length"] == 6.0
+
+
+def test_a_reward_model_of_ones_own():
+    shares = example(7).main()
+    # The green square comes into the view, a forty-ninth of it, and goes out of it again.
+    assert shares.shape == (21,) and shares.min() == 0 < shares.max() <= 1 / 49
+    red = np.zeros((1, 10, 10, 3), np.uint8)
+    red[0, :3, :, 0], red[0, 5, :, :2] = 255, 255  # thirty red pixels and ten yellow ones
+    model = example(7).ShareOfColour()
+    assert model(np.repeat(red, 2, axis=0), ["a red door", "a green key"]).tolist() == [np.float32(0.3), 0]
 
 
 def test_the_readme_shows_the_loop_that_is_tested():

@@ -49,6 +49,7 @@ def test_help_names_every_command(capsys) -> None:
         "envs",
         "agents",
         "histories",
+        "rewards",
         "export",
         "doctor",
     ):
