@@ -1,0 +1,213 @@
+"""Captioned frames of Rooms: what small CLIPs are trained on, made from the environment's true state."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..envs import make
+from ..envs.captions import Caption, captions, swap, truth_matrix
+from ..envs.facts import NUM_OBJECTS, OBJECTS, FactArrays, Facts, Object, neighbours, read_facts, to_facts
+from ..envs.goals import split_goals
+from ..envs.view_render import render
+from .clip_training import CaptionedBatch
+
+
+FAMILIES = ("find", "lift", "place")
+# What a batch is about, in equal shares as far as there is any of each: rare things must be seen and named, too.
+TOPICS = ("hold", "face", "next_to", "any")
+_SWAPS = ("color", "object", "predicate")
+
+
+class Frames(NamedTuple):
+    """Frames of whole episodes.
+
+    Attributes:
+      symbols: uint8 `[N, 7, 7, 3]`, of which `view_render.render` makes the pictures.
+      facts: of each.
+      episode: int32 `[N]`; episodes of different seeds are different ones.
+      time: int32 `[N]`, the step within the episode.
+    """
+
+    symbols: np.ndarray
+    facts: FactArrays
+    episode: np.ndarray
+    time: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class CaptionConfig:
+    """What small CLIPs see and read.
+
+    Attributes:
+      episodes: of random walks, for each of the three families of Rooms.
+      steps: of an episode.
+      size: cells a side of the rooms.
+      objects: in a room.
+      held_out: objects (colour and kind) that no caption of training names.
+      complete: share of the captions that join two or three facts.
+      swaps: hard negatives of a batch, as a share of its images.
+      imperative: share of the statements that are said as an instruction, where they can be.
+      seed: of the split, the episodes and the captions.
+    """
+
+    episodes: int = 300
+    steps: int = 40
+    size: int = 6
+    objects: int = 5
+    held_out: int = 3
+    complete: float = 0.5
+    swaps: float = 0.5
+    imperative: float = 0.25
+    seed: int = 0
+
+    def __post_init__(self):
+        for name in ("complete", "swaps", "imperative"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is a share, in 0 to 1; got {getattr(self, name)}")
+        for name in ("episodes", "steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+def random_walks(config: CaptionConfig, split: int = 0) -> Frames:
+    """Frames of episodes in which the agent acts at random.
+
+    Args:
+      config: of the data.
+      split: another number, other episodes: 0 are those of training, 1 those that models are compared on.
+    """
+    parts = []
+    for number, family in enumerate(FAMILIES):
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), split), number)
+        walk = _walk(family, config.size, config.objects, config.steps)
+        parts.append(np.asarray(walk(jax.random.split(key, config.episodes))))
+    symbols = np.concatenate(parts).reshape(-1, *parts[0].shape[2:])
+    episodes = len(FAMILIES) * config.episodes
+    return Frames(
+        symbols,
+        FactArrays(*(np.asarray(part) for part in read_facts(symbols))),
+        np.repeat(np.arange(episodes, dtype=np.int32), config.steps),
+        np.tile(np.arange(config.steps, dtype=np.int32), episodes),
+    )
+
+
+class CaptionedFrames:
+    """Batches of frames with captions, hard negatives and the truth of each about each.
+
+    Args:
+      frames: to draw from.
+      config: of the captions.
+      batch: images of a batch.
+    """
+
+    def __init__(self, frames: Frames, config: CaptionConfig, batch: int):
+        self._frames, self._config, self._batch = frames, config, batch
+        train, _ = split_goals(config.seed, config.held_out)
+        self._objects: Sequence[Object] = tuple(sorted(train))
+        self._strata = _strata(frames.facts)
+
+    def __call__(self, step: int) -> CaptionedBatch:
+        """The batch of an update; the same for the same number."""
+        rng = np.random.default_rng([self._config.seed, step])
+        rows, said, seen = self._draw(rng)
+        wanted = len(said) + round(self._config.swaps * self._batch)
+        for i in rng.permutation(self._batch):
+            negative = swap(said[i], str(rng.choice(_SWAPS)))
+            # Only what is false of its own image is hard.
+            if negative is not None and len(said) < wanted and not negative.is_true(seen[i]):
+                said.append(negative)
+        facts = FactArrays(*(part[rows] for part in self._frames.facts))
+        pictures = render_frames(self._frames.symbols[rows])
+        return CaptionedBatch(pictures, [caption.text for caption in said], truth_matrix(said, facts))
+
+    def _draw(self, rng: np.random.Generator) -> tuple[np.ndarray, list[Caption], list[Facts]]:
+        """Frames of which something may be said, what is said of each, and what is true of each."""
+        rows: list[int] = []
+        said: list[Caption] = []
+        seen: list[Facts] = []
+        while len(rows) < self._batch:
+            topic, stratum = self._strata[int(rng.integers(len(self._strata)))]
+            row = int(stratum[rng.integers(len(stratum))])
+            facts = to_facts(FactArrays(*(part[row] for part in self._frames.facts)))
+            caption = self._say(topic, facts, rng)
+            if caption is not None:
+                rows.append(row)
+                said.append(caption)
+                seen.append(facts)
+        return np.array(rows), said, seen
+
+    def _say(self, topic: str, facts: Facts, rng: np.random.Generator) -> Caption | None:
+        complete = bool(rng.random() < self._config.complete)
+        choice = captions(facts, rng, complete, self._objects, self._config.imperative)
+        if topic != "any":
+            # What names nothing, or says what is not, is true of most frames and tells little.
+            choice = [caption for caption in choice if _names(caption, topic)]
+        return choice[int(rng.integers(len(choice)))] if choice else None
+
+
+def _names(caption: Caption, predicate: str) -> bool:
+    """Whether a caption says that something is held, faced, or next to something."""
+    return any(
+        literal.predicate == predicate
+        and literal.positive
+        and all(thing in OBJECTS for thing in literal.objects)
+        for literal in caption.literals
+    )
+
+
+def render_frames(symbols: np.ndarray) -> np.ndarray:
+    """uint8 `[N, 56, 56, 3]`, the pictures of `[N, 7, 7, 3]` views."""
+    return np.asarray(_render(jnp.asarray(symbols)))
+
+
+@functools.cache
+def _walk(family: str, size: int, objects: int, steps: int):
+    room = make(
+        "rooms",
+        family=family,
+        size=size,
+        objects=objects,
+        max_steps=steps + 1,
+        views=("symbols",),
+        reward="none",
+    )
+    count = (
+        room.action_spec().num_values - 2
+    )  # Toggling opens boxes, which are then gone; the last does nothing.
+
+    def one(key: jax.Array) -> jax.Array:
+        """uint8 `[steps, 7, 7, 3]`."""
+        of_task, of_reset, of_walk = jax.random.split(key, 3)
+        task = room.sample_task(of_task)
+        state, timestep = room.reset(of_reset, task)
+
+        def step(carry, key):
+            state, seen = carry
+            choice, moves = jax.random.split(key)
+            action = jax.random.randint(choice, (), 0, count)
+            state, timestep = room.step(moves, task, state, action)
+            return (state, timestep.observation["symbols"]), seen
+
+        first = (state, timestep.observation["symbols"])
+        return jax.lax.scan(step, first, jax.random.split(of_walk, steps))[1]
+
+    return jax.jit(jax.vmap(one))
+
+
+def _strata(facts: FactArrays) -> list[tuple[str, np.ndarray]]:
+    """Each topic with the rows of the frames that it can be said of, where there are any."""
+    found = {
+        "hold": np.flatnonzero(facts.holding < NUM_OBJECTS),
+        "face": np.flatnonzero(facts.facing < NUM_OBJECTS),
+        "next_to": np.flatnonzero(neighbours(facts.floor).any((1, 2))),
+        "any": np.arange(len(facts.holding)),
+    }
+    return [(topic, found[topic]) for topic in TOPICS if len(found[topic])]
+
+
+_render = jax.jit(render)
