@@ -9,6 +9,18 @@ from ._usage import UsageError
 
 # Name -> (module beside this one, function, what follows the name, what it does).
 ACTIONS: dict[str, tuple[str, str, str, str]] = {
+    "evaluate": (
+        "_rewards_evaluate",
+        "evaluate_command",
+        "NAME",
+        "how good a reward model is on rooms; its thresholds",
+    ),
+    "relabel": (
+        "_relabel",
+        "relabel_command",
+        "PATH OUT --reward NAME",
+        "stored histories with a model's rewards",
+    ),
     "check": ("_rewards_check", "check", "NAME", "whether a reward model keeps the contract"),
 }
 

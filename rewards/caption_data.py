@@ -1,42 +1,20 @@
 """Captioned frames of Rooms: what small CLIPs are trained on, made from the environment's true state."""
 
 import dataclasses
-import functools
 from collections.abc import Sequence
-from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from ..envs import make
 from ..envs.captions import Caption, captions, swap, truth_matrix
-from ..envs.facts import NUM_OBJECTS, OBJECTS, FactArrays, Facts, Object, neighbours, read_facts, to_facts
+from ..envs.facts import NUM_OBJECTS, OBJECTS, FactArrays, Facts, Object, neighbours, to_facts
 from ..envs.goals import split_goals
-from ..envs.view_render import render
 from .clip_training import CaptionedBatch
+from .room_frames import FAMILIES, Frames, random_walks, render_frames
 
 
-FAMILIES = ("find", "lift", "place")
 # What a batch is about, in equal shares as far as there is any of each: rare things must be seen and named, too.
 TOPICS = ("hold", "face", "next_to", "any")
 _SWAPS = ("color", "object", "predicate")
-
-
-class Frames(NamedTuple):
-    """Frames of whole episodes.
-
-    Attributes:
-      symbols: uint8 `[N, 7, 7, 3]`, of which `view_render.render` makes the pictures.
-      facts: of each.
-      episode: int32 `[N]`; episodes of different seeds are different ones.
-      time: int32 `[N]`, the step within the episode.
-    """
-
-    symbols: np.ndarray
-    facts: FactArrays
-    episode: np.ndarray
-    time: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,26 +52,9 @@ class CaptionConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
 
-def random_walks(config: CaptionConfig, split: int = 0) -> Frames:
-    """Frames of episodes in which the agent acts at random.
-
-    Args:
-      config: of the data.
-      split: another number, other episodes: 0 are those of training, 1 those that models are compared on.
-    """
-    parts = []
-    for number, family in enumerate(FAMILIES):
-        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), split), number)
-        walk = _walk(family, config.size, config.objects, config.steps)
-        parts.append(np.asarray(walk(jax.random.split(key, config.episodes))))
-    symbols = np.concatenate(parts).reshape(-1, *parts[0].shape[2:])
-    episodes = len(FAMILIES) * config.episodes
-    return Frames(
-        symbols,
-        FactArrays(*(np.asarray(part) for part in read_facts(symbols))),
-        np.repeat(np.arange(episodes, dtype=np.int32), config.steps),
-        np.tile(np.arange(config.steps, dtype=np.int32), episodes),
-    )
+def walked_frames(config: CaptionConfig, episodes: int, split: int = 0) -> Frames:
+    """Random walks in rooms of all families: split 0 for training, 1 to compare models on."""
+    return random_walks(FAMILIES, episodes, config.steps, config.size, config.objects, config.seed, split)
 
 
 class CaptionedFrames:
@@ -160,45 +121,6 @@ def _names(caption: Caption, predicate: str) -> bool:
     )
 
 
-def render_frames(symbols: np.ndarray) -> np.ndarray:
-    """uint8 `[N, 56, 56, 3]`, the pictures of `[N, 7, 7, 3]` views."""
-    return np.asarray(_render(jnp.asarray(symbols)))
-
-
-@functools.cache
-def _walk(family: str, size: int, objects: int, steps: int):
-    room = make(
-        "rooms",
-        family=family,
-        size=size,
-        objects=objects,
-        max_steps=steps + 1,
-        views=("symbols",),
-        reward="none",
-    )
-    count = (
-        room.action_spec().num_values - 2
-    )  # Toggling opens boxes, which are then gone; the last does nothing.
-
-    def one(key: jax.Array) -> jax.Array:
-        """uint8 `[steps, 7, 7, 3]`."""
-        of_task, of_reset, of_walk = jax.random.split(key, 3)
-        task = room.sample_task(of_task)
-        state, timestep = room.reset(of_reset, task)
-
-        def step(carry, key):
-            state, seen = carry
-            choice, moves = jax.random.split(key)
-            action = jax.random.randint(choice, (), 0, count)
-            state, timestep = room.step(moves, task, state, action)
-            return (state, timestep.observation["symbols"]), seen
-
-        first = (state, timestep.observation["symbols"])
-        return jax.lax.scan(step, first, jax.random.split(of_walk, steps))[1]
-
-    return jax.jit(jax.vmap(one))
-
-
 def _strata(facts: FactArrays) -> list[tuple[str, np.ndarray]]:
     """Each topic with the rows of the frames that it can be said of, where there are any."""
     found = {
@@ -208,6 +130,3 @@ def _strata(facts: FactArrays) -> list[tuple[str, np.ndarray]]:
         "any": np.arange(len(facts.holding)),
     }
     return [(topic, found[topic]) for topic in TOPICS if len(found[topic])]
-
-
-_render = jax.jit(render)

@@ -35,6 +35,8 @@ class OpenClip:
       precision: as given.
       preprocessing: what is done to frames, an `encoders.images.Preprocessing`.
       embed_dim: D, features of an embedding.
+      logit_scale: what cosines were multiplied by in training.
+      logit_bias: what was added to them, or None where the loss had no bias.
       fingerprint: hash of weights, configuration, tokenizer, preprocessing and precision.
     """
 
@@ -81,6 +83,9 @@ class OpenClip:
         prepared = self._model.visual.preprocess_cfg
         self.preprocessing = preprocessing_of(prepared, prepared["size"])
         self.embed_dim = int(source.config["embed_dim"])
+        bias = getattr(self._model, "logit_bias", None)
+        self.logit_scale = float(self._model.logit_scale.exp())
+        self.logit_bias = None if bias is None else float(bias)
 
     @functools.cached_property
     def fingerprint(self) -> str:

@@ -31,6 +31,8 @@ class JaxClip:
       config: an `encoders.clip.ClipConfig`.
       params: float32 arrays on the default device.
       embed_dim: D, features of an embedding.
+      logit_scale: what cosines were multiplied by in training.
+      logit_bias: what was added to them, or None where the loss had no bias.
       fingerprint: hash of weights, configuration and preprocessing.
     """
 
@@ -53,6 +55,9 @@ class JaxClip:
         self.config = clip.clip_config(local.config)
         self.params = jax.device_put(clip.convert(_read(local), self.config))
         self.embed_dim = self.config.embed_dim
+        learned = self.params["logits"]
+        self.logit_scale = float(np.exp(learned["scale"]))
+        self.logit_bias = float(learned["bias"]) if "bias" in learned else None
         self._batch, self._local = batch, local
         self._tokenizer: Tokenize | None = None
         self._frames, self._texts = jax.jit(self.frames_fn), jax.jit(self.texts_fn)

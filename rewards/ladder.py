@@ -15,12 +15,13 @@ from ..envs.goals import Goal, split_goals
 from .agreement import swapped_pair_accuracy
 from .bootstrap import Estimate
 from .bpe import learn_merges
-from .caption_data import CaptionConfig, CaptionedFrames, Frames, random_walks, render_frames
+from .caption_data import CaptionConfig, CaptionedFrames, walked_frames
 from .clip import OpenClip
 from .clip_sizes import SIZES
 from .clip_training import ClipTrainConfig, train_clip
 from .metrics import average_precision
 from .pairs import Pairs
+from .room_frames import Frames, goal_truth, render_frames
 
 
 SCORES_FILE, CARD_FILE = "scores.json", "README.md"
@@ -68,10 +69,9 @@ def train_ladder(
         path.mkdir(parents=True, exist_ok=True)
         _check(path / "captions.json", dataclasses.asdict(captions))
         if not (path / SCORES_FILE).exists():
-            frames = frames or random_walks(captions)
+            frames = frames or walked_frames(captions, captions.episodes)
             train_clip(path, config, merges, CaptionedFrames(frames, captions, config.batch))
-            others = dataclasses.replace(captions, episodes=_COMPARED_EPISODES)
-            compared = compared or random_walks(others, split=1)
+            compared = compared or walked_frames(captions, _COMPARED_EPISODES, split=1)
             scores = compare(OpenClip(f"local-dir:{path}"), compared, captions)
             (path / CARD_FILE).write_text(model_card(size, captions, config, scores))
             (path / SCORES_FILE).write_text(json.dumps(scores, indent=2) + "\n")
@@ -97,17 +97,14 @@ def compare(encoder: _Encoder, frames: Frames, captions: CaptionConfig) -> dict[
         sorted(objects, key=OBJECTS.index) for objects in split_goals(captions.seed, captions.held_out)
     )
     result: dict[str, Any] = {"frames": len(images), "episodes": int(frames.episode.max()) + 1}
-    for name, predicate, holder in (
-        ("find", "face", frames.facts.facing),
-        ("lift", "hold", frames.facts.holding),
-    ):
+    for name, predicate in (("find", "face"), ("lift", "hold")):
         for split, objects in (("train", train), ("held_out", held_out)):
-            truth = holder[:, None] == np.array([OBJECTS.index(thing) for thing in objects])
+            goals = [Goal(predicate, *thing) for thing in objects]
+            truth = goal_truth(goals, frames.facts)
             for style in ("state", "imperative"):
-                texts = [Goal(predicate, *thing).text(style) for thing in objects]
-                pairs = Pairs.of(
-                    images @ encoder.encode_goals(texts).T, truth, frames.episode, frames.time, texts
-                )
+                texts = [goal.text(style) for goal in goals]
+                scores = images @ encoder.encode_goals(texts).T
+                pairs = Pairs.of(scores, truth, frames.episode, frames.time, texts)
                 result[f"{name}.{split}.{style}"] = _estimate(average_precision(pairs))
     result["place.swapped"] = _estimate(_swapped(encoder, images, frames, set(train)))
     return result
@@ -171,7 +168,7 @@ def _swapped(encoder: _Encoder, images: np.ndarray, frames: Frames, named: set) 
         np.einsum("nd,nd->n", images[[row for row, _ in side]], vectors[[place for _, place in side]])
         for side in (true, swapped)
     ]
-    return swapped_pair_accuracy(*scores, episodes)
+    return swapped_pair_accuracy(scores[0], scores[1], episodes)
 
 
 def _estimate(estimate: Estimate) -> dict[str, Any]:

@@ -1,0 +1,173 @@
+"""`limbeck rewards evaluate`: how good a reward model is on rooms, and the thresholds at which it may be paid."""
+
+import math
+import pathlib
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+
+from ..envs.facts import Object
+from ..envs.goals import Goal, split_goals
+from ..rewards import (
+    CalibratedReward,
+    Calibration,
+    CalibrationConfig,
+    Evaluation,
+    Pairs,
+    calibrate,
+    evaluate,
+    form_of,
+    head_settings,
+    load,
+    recheck,
+    save_card,
+    write_report,
+)
+from ..rewards.clip_reward import family_goals
+from ..rewards.room_frames import Frames, goal_truth, render_frames, room_frames
+from ._usage import UsageError, parse
+
+
+Name = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
+Value = int | float | str | bool
+
+_TRAIN, _HELD_OUT = "goals of training", "held-out goals"
+
+
+def evaluate_command(arguments: Sequence[str]) -> None:
+    """`limbeck rewards evaluate NAME [options]`."""
+
+    def options(
+        name: Name,
+        arguments: dict[str, Value] = {},  # noqa: B006  # tyro shows it; nothing changes it.
+        out: pathlib.Path = pathlib.Path("runs/reward"),
+        family: str = "lift",
+        style: str = "state",
+        episodes: int = 200,
+        steps: int = 40,
+        size: int = 6,
+        objects: int = 5,
+        held_out: int = 3,
+        target: float = 1e-3,
+        min_positives: int = 10,
+        threshold: float = 0.5,
+        seed: int = 0,
+        json: bool = False,
+    ) -> dict[str, Any]:
+        """Judges a reward model on rendered rooms, by the environment's true state.
+
+        A model of embeddings whose head has no threshold is calibrated on one half of the episodes and judged on
+        the other; its card is written. Any other is judged as it is.
+
+        Args:
+          name: package.module:factory, or an entry point; `limbeck.rewards.clip_reward:clip_reward` is a CLIP.
+          arguments: of the factory, such as `model local-dir:runs/clips/s family lift`.
+          out: directory of `report.html`, `report.json`, `report.csv` and `card.json`.
+          family: of rooms: find, lift or place.
+          style: of the goals' texts, state or imperative.
+          episodes: random walks of each half; as many first frames, a quarter as many demonstrations and near misses.
+          steps: frames of a random walk.
+          size: cells a side of the rooms.
+          objects: in a room.
+          held_out: objects that captions of training did not name; goals about them are a family of their own.
+          target: highest rate of false positives per frame.
+          min_positives: true frames below which a goal is never rewarded.
+          threshold: where the model is not calibrated.
+          seed: of the episodes, and of the split of objects.
+          json: print JSON.
+        """
+        return dict(locals())
+
+    given = parse(options, "rewards evaluate", arguments)
+    model = load(given["name"], **given["arguments"])
+    goals = family_goals(given["family"])
+    texts = [goal.text(given["style"]) for goal in goals]
+    where = {key: given[key] for key in ("family", "episodes", "steps", "size", "objects", "seed")}
+    families = _families(goals, texts, given["held_out"], given["seed"])
+    judged = room_frames(**where, split=2)
+    scores, truth = _scores(model, judged, texts), goal_truth(goals, judged.facts)
+    thresholds: Any = given["threshold"]
+    card = None
+    if _can_calibrate(model):
+        config = CalibrationConfig(target=given["target"], min_positives=given["min_positives"])
+        card = _calibrated(model, room_frames(**where, split=1), goals, texts, config)
+        thresholds = card.levels(texts)
+    elif isinstance(model, CalibratedReward):
+        thresholds = 0.5
+    episodes = [f"judged {episode}" for episode in judged.episode]
+    found = evaluate(
+        scores, truth, episodes, judged.time, judged.stratum, texts, thresholds, families=families
+    )
+    out: pathlib.Path = given["out"]
+    write_report(out, found, render_frames(judged.symbols), card, f"{model_name(model)} on {given['family']}")
+    if card is not None:
+        save_card(card, out / "card.json")
+        pairs = Pairs.of(scores, truth, episodes, judged.time, texts)
+        failing = recheck(card, pairs).failing
+    else:
+        failing = []
+    _print(found, card, failing, out, given["json"])
+
+
+def model_name(model: Any) -> str:
+    """The name that a model gives itself."""
+    return getattr(model, "name", type(model).__name__)
+
+
+def _families(goals: Sequence[Goal], texts: Sequence[str], count: int, seed: int) -> dict[str, str]:
+    named: frozenset[Object] = (
+        split_goals(seed, count)[0] if count else frozenset(o for g in goals for o in g.objects)
+    )
+    return {text: _TRAIN if set(goal.objects) <= named else _HELD_OUT for goal, text in zip(goals, texts)}
+
+
+def _can_calibrate(model: Any) -> bool:
+    return hasattr(model, "embed") and getattr(getattr(model, "head", None), "threshold", 0) is None
+
+
+def _calibrated(
+    model: Any, frames: Frames, goals: Sequence[Goal], texts: Sequence[str], config: CalibrationConfig
+) -> Calibration:
+    episodes = [f"calibration {episode}" for episode in frames.episode]
+    pairs = Pairs.of(
+        _scores(model, frames, texts), goal_truth(goals, frames.facts), episodes, frames.time, texts
+    )
+    return calibrate(pairs, model.encoder.fingerprint, head_settings(model.head), config)
+
+
+def _scores(model: Any, frames: Frames, texts: Sequence[str]) -> np.ndarray:
+    """`[N, G]`."""
+    if form_of(model) != "callable":
+        raise UsageError(
+            "frames are judged by models of the callable form; give an encoder a head (EncoderReward)"
+        )
+    pictures = render_frames(frames.symbols)
+    if hasattr(model, "embed"):
+        embeddings = model.embed(pictures)
+        return np.stack([model.score(embeddings, [text] * len(pictures)) for text in texts], axis=1)
+    return np.stack([model(pictures, [text] * len(pictures)) for text in texts], axis=1)
+
+
+def _print(
+    found: Evaluation, card: Calibration | None, failing: Sequence[str], out: pathlib.Path, as_json: bool
+) -> None:
+    if as_json:
+        print(found.to_json(), end="")
+        return
+    names = ("average_precision", "precision", "recall", "false_positive_rate", "first_hit_precision")
+    print(f"{'':<20}" + "".join(f"{name.replace('_', ' '):>30}" for name in names))
+    for part, metrics in (*found.parts.items(), *found.families.items()):
+        print(f"{part:<20}" + "".join(f"{_interval(metrics.get(name)):>30}" for name in names))
+    if card is not None:
+        abstained = [goal for goal, level in found.thresholds.items() if math.isinf(level)]
+        print(f"card: {out / 'card.json'}; never rewarded: {len(abstained)} of {len(found.thresholds)} goals")
+        print(f"goals that break their bound on these episodes: {', '.join(failing) or 'none'}")
+    print(f"report: {out / 'report.html'}")
+
+
+def _interval(metric: Any) -> str:
+    if not metric or metric["value"] is None or not np.isfinite(metric["value"]):
+        return "-"
+    return f"{metric['value']:.4f} ({metric['low']:.4f}-{metric['high']:.4f})"

@@ -1,0 +1,82 @@
+"""A CLIP as a reward model about rooms, by name: `--reward limbeck.rewards.clip_reward:clip_reward`."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+from ..envs.facts import OBJECTS
+from ..envs.goals import Goal
+from .cache import CachedEncoder
+from .calibrated import CalibratedReward
+from .card import load_card
+from .clip import OpenClip
+from .contract import RewardError
+from .encoder_reward import EncoderReward
+from .heads import CosineHead, SigmoidHead, SoftmaxHead
+from .jax_clip import JaxClip
+
+
+PREDICATES = {"find": "face", "lift": "hold", "place": "next_to"}
+# What is true where none of a family's goals is.
+_NULLS = {
+    "find": ("facing a wall", "facing nothing"),
+    "lift": ("holding nothing",),
+    "place": ("nothing in view",),
+}
+
+
+def clip_reward(
+    model: str,
+    family: str = "lift",
+    style: str = "state",
+    head: str = "cosine",
+    temperature: float = 0.01,
+    card: str = "",
+    in_jax: bool = False,
+    cache: int = 100_000,
+) -> Any:
+    """An `EncoderReward` of a CLIP about the goals of a family of rooms, calibrated where a card is given.
+
+    Args:
+      model: as `OpenClip` takes it, such as `local-dir:runs/clips/s`.
+      family: `find`, `lift` or `place`.
+      style: of the goals' texts, `state` or `imperative`.
+      head: `cosine`; `softmax` over all goals of the family and what is true where none is (Baumli et al. 2024); or
+        `sigmoid`, for models trained with SigLIP's loss, with the scale and bias that they learned.
+      temperature: of the softmax.
+      card: path of a calibration; it must be for this model and head.
+      in_jax: the same network in JAX; it takes local directories.
+      cache: embeddings that are kept.
+
+    Raises:
+      RewardError: an unknown family or head.
+      ValueError: a model that cannot be loaded, or a card for something else.
+    """
+    goals = [goal.text(style) for goal in family_goals(family)]
+    encoder: Any = JaxClip(model.removeprefix("local-dir:")) if in_jax else OpenClip(model)
+    made = EncoderReward(
+        CachedEncoder(encoder, cache), _head(head, goals, family, temperature, encoder), goals
+    )
+    return CalibratedReward(made, load_card(card), allow_abstained=True) if card else made
+
+
+def family_goals(family: str) -> list[Goal]:
+    """The goals of a family of rooms, in the order of its tasks. Raises `RewardError` for another family."""
+    if family not in PREDICATES:
+        raise RewardError(f"a family is one of {', '.join(PREDICATES)}, got {family!r}")
+    if family == "place":
+        return [Goal("next_to", *a, *b) for a, b in itertools.combinations(OBJECTS, 2)]
+    return [Goal(PREDICATES[family], *thing) for thing in OBJECTS]
+
+
+def _head(name: str, goals: Sequence[str], family: str, temperature: float, encoder: Any) -> Any:
+    if name == "cosine":
+        return CosineHead()
+    if name == "softmax":
+        return SoftmaxHead(negatives=tuple(goals), nulls=_NULLS[family], temperature=temperature)
+    if name == "sigmoid":
+        scale, bias = encoder.logit_scale, encoder.logit_bias
+        if bias is None:
+            raise RewardError("a sigmoid head is for models trained with SigLIP's loss; this one has no bias")
+        return SigmoidHead(scale=scale, bias=bias)
+    raise RewardError(f"a head is one of cosine, softmax, sigmoid, got {name!r}")
