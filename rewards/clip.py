@@ -84,8 +84,8 @@ class OpenClip:
         self.preprocessing = preprocessing_of(prepared, prepared["size"])
         self.embed_dim = int(source.config["embed_dim"])
         bias = getattr(self._model, "logit_bias", None)
-        self.logit_scale = float(self._model.logit_scale.exp())
-        self.logit_bias = None if bias is None else float(bias)
+        self.logit_scale = self._model.logit_scale.exp().item()
+        self.logit_bias = None if bias is None else bias.item()
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -119,7 +119,8 @@ class OpenClip:
 
         def encode(part: np.ndarray) -> "torch.Tensor":
             # Bytes go to the device, and are made floats there.
-            fitted = torch.from_numpy(self.preprocessing.fit(np.asarray(part))).to(self._device)
+            fitted = self.preprocessing.fit(np.asarray(part))
+            fitted = torch.from_numpy(np.require(fitted, requirements="W")).to(self._device)
             pixels = (fitted.permute(0, 3, 1, 2).float() / 255 - mean) / std
             return self._model.encode_image(pixels.to(self._input_type()))
 

@@ -142,7 +142,7 @@ def train_clip(
                 coming = maker.submit(batch, step + 1)  # Made while this one is learned from.
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(step, config)
-            pixels = (torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255 - mean) / std
+            pixels = (torch.tensor(frames).permute(0, 3, 1, 2).float() / 255 - mean) / std
             loss = _loss(model, config, pixels, tokenize(texts), torch.from_numpy(truth))
             optimiser.zero_grad(set_to_none=True)
             loss.backward()

@@ -146,9 +146,7 @@ def test_it_learns_and_open_clip_loads_it(tmp_path, loss) -> None:
     train_clip(tmp_path, config, MERGES, lambda step: pytest.fail("it is trained"))
     assert (tmp_path / WEIGHTS_FILE).read_bytes() == before
     with pytest.raises(ValueError, match="steps: 150 there, 60 now"):
-        train_clip(
-            tmp_path, ClipTrainConfig(**{**vars(config), "steps": 60}), MERGES, squares, lambda model: ""
-        )
+        train_clip(tmp_path, ClipTrainConfig(**{**vars(config), "steps": 60}), MERGES, squares)
 
 
 def test_a_killed_training_goes_on_to_the_same_weights(tmp_path) -> None:
@@ -164,13 +162,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path) -> None:
         train_clip(tmp_path / "killed", config, MERGES, dies)
     assert not (tmp_path / "killed" / WEIGHTS_FILE).exists()
     seen = []
-    train_clip(
-        tmp_path / "killed",
-        config,
-        MERGES,
-        lambda step: (seen.append(step), squares(step))[1],
-        lambda model: "",
-    )
+    train_clip(tmp_path / "killed", config, MERGES, lambda step: (seen.append(step), squares(step))[1])
     assert seen == list(range(5, 12))
     assert (tmp_path / "killed" / WEIGHTS_FILE).read_bytes() == (
         tmp_path / "whole" / WEIGHTS_FILE
