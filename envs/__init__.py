@@ -72,6 +72,7 @@ from .registry import environment_names as environment_names
 from .registry import make as make
 from .rooms import Rooms as Rooms
 from .rooms import RoomsState as RoomsState
+from .sampled_tasks import SampledTasks as SampledTasks
 from .spec_space import space_from_spec as space_from_spec
 from .spec_space import spec_from_space as spec_from_space
 from .splits import Split as Split

@@ -47,6 +47,7 @@ class CalibratedReward:
       version: hash of the model's version and the card.
       goals: those of the model.
       card: the card.
+      model: whose scores are compared with the thresholds.
     """
 
     def __init__(self, model: ScoredModel, card: Calibration, allow_abstained: bool = False):
@@ -61,7 +62,7 @@ class CalibratedReward:
           CalibrationError: see `Calibration.check`.
         """
         card.check(model.encoder.fingerprint, model.goals, head_settings(model.head), allow_abstained)
-        self._model, self.card, self.goals = model, card, tuple(model.goals)
+        self.model, self.card, self.goals = model, card, tuple(model.goals)
         self.name = f"{model.name}, calibrated"
         about = json.dumps([model.version, card.to_json()])
         self.version = hashlib.blake2b(about.encode(), digest_size=16).hexdigest()
@@ -69,11 +70,11 @@ class CalibratedReward:
 
     def embed(self, frames: np.ndarray) -> np.ndarray:
         """The model's embeddings `[N, D]` of frames uint8 `[N, H, W, 3]`."""
-        return self._model.embed(frames)
+        return self.model.embed(frames)
 
     def score(self, embeddings: np.ndarray, goals: Sequence[str]) -> np.ndarray:
         """Rewards 0 or 1, float32 `[N]`, of embeddings `[N, D]`, each for its goal; errors are the model's."""
-        scores = np.asarray(self._model.score(embeddings, goals), np.float64)
+        scores = np.asarray(self.model.score(embeddings, goals), np.float64)
         return (scores >= [self._thresholds[goal] for goal in goals]).astype(np.float32)
 
     def __call__(self, frames: np.ndarray, goals: Sequence[str]) -> np.ndarray:
