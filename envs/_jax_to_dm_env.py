@@ -28,6 +28,14 @@ class JaxToDmEnv(dm_env.Environment):
             raise AttributeError(f"{self._host.environment.name} does not tell success")
         return lambda: self._host.success
 
+    @property
+    def goal(self) -> str:
+        """The goal of this instance in words, where the environment has `goals` by the number of the task."""
+        goals = getattr(self._host.environment, "goals", None)
+        if goals is None:
+            raise AttributeError(f"{self._host.environment.name} has no goals in words")
+        return goals[int(self.task)].text()
+
     def reseed(self, seed: int) -> None:
         """Draws the episodes from `seed` on as a new instance would; the task stays."""
         self._host.reseed(seed)

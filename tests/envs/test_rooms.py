@@ -379,3 +379,9 @@ def test_goals_and_tasks():
 def test_settings_that_cannot_be(settings, message):
     with pytest.raises(ValueError, match=message):
         make("rooms", **settings)
+
+
+def test_a_hosted_room_says_its_goal() -> None:
+    room = make_hosted("rooms", seed=3, family="lift", task=4)
+    assert getattr(room, "goal") == make("rooms", family="lift").goals[4].text()  # noqa: B009
+    assert not hasattr(make_hosted("dark_room"), "goal")
