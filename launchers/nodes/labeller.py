@@ -12,6 +12,7 @@ from ...rewards.segments import Bundle, read_bundle
 from ...rewards.splicing import StreamSplicer
 from ..job_config import job_from_settings
 from ..job_labelling import labelling_directory, reward_model, unlabelled_table
+from ..job_watch import JobWatch
 from ..jobs import TABLE
 from ..labelling_journal import LabellingJournal
 from ..program import Context
@@ -38,11 +39,13 @@ def run(context: Context) -> None:
     link = ReplayLink(context)
     replay = _LinkedReplay(context, link)
     work = Labelling(labeller, journals, replay, config.replay.unroll, config.replay.period)
-    diary = _Diary(context, work)
+    watch = JobWatch(context.run_directory / "labelling" / f"watch_{context.settings['labeller']}.json")
+    diary = _Diary(context, work, watch)
     while not context.stopping.is_set():
         if not work.step():
             context.stopping.wait(_LOOK_S)
         diary.tell()
+    diary.close()
     link.close()
     for journal in journals.values():
         journal.close()
@@ -202,8 +205,8 @@ class _LinkedReplay:
 class _Diary:
     """What a labeller says of itself, every second: rates since the last time."""
 
-    def __init__(self, context: Context, work: Labelling):
-        self._context, self._work = context, work
+    def __init__(self, context: Context, work: Labelling, watch: JobWatch):
+        self._context, self._work, self._watch = context, work, watch
         self._since, self._scored, self._distinct = time.monotonic(), 0, 0
         self._recent: list[Any] = []
         context.report(bundles=0)
@@ -214,7 +217,9 @@ class _Diary:
             return
         labeller = self._work.labeller
         scored, distinct = labeller.scored - self._scored, labeller.distinct - self._distinct
-        self._recent = (self._recent + labeller.take_episodes())[-_RECENT:]
+        episodes = labeller.take_episodes()
+        self._watch.observe(episodes)
+        self._recent = (self._recent + episodes)[-_RECENT:]
         facts: dict[str, Any] = {"bundles": self._work.bundles, "frames/s": round(scored / seconds)}
         if scored:
             facts |= {"distinct": round(distinct / scored, 3), "queue age": round(self._work.age_s, 2)}
@@ -225,8 +230,12 @@ class _Diary:
                 facts["true of hits"] = round(float(np.mean([episode.true_success for episode in hits])), 3)
         if self._work.repeats:
             facts["repeats"] = self._work.repeats
-        self._context.report(**facts)
+        self._context.report(**facts, **self._watch.facts())
         self._since, self._scored, self._distinct = time.monotonic(), labeller.scored, labeller.distinct
+
+    def close(self) -> None:
+        self._watch.observe(self._work.labeller.take_episodes())
+        self._watch.save()
 
 
 def _place(bundle: Bundle) -> tuple[int, int]:
