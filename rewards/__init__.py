@@ -33,6 +33,7 @@ from .sequence_heads import PotentialDifference as PotentialDifference
 
 if TYPE_CHECKING:
     from ._report import write_report as write_report
+    from ._scoring import head_settings as head_settings
     from ._torchvision import clip_versions as clip_versions
     from .agreement import kendall_tau as kendall_tau
     from .agreement import swapped_pair_accuracy as swapped_pair_accuracy
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from .bootstrap import Estimate as Estimate
     from .bootstrap import bootstrap as bootstrap
     from .calibrated import CalibratedReward as CalibratedReward
-    from .calibrated import head_settings as head_settings
     from .calibration import CalibrationConfig as CalibrationConfig
     from .calibration import calibrate as calibrate
     from .calibration import precision_at as precision_at
@@ -91,6 +91,7 @@ if TYPE_CHECKING:
 # What only some uses of reward models need is imported when it is asked for.
 _HOMES = {
     "_report": ("write_report",),
+    "_scoring": ("head_settings",),
     "_torchvision": ("clip_versions",),
     "agreement": (
         "kendall_tau",
@@ -101,10 +102,7 @@ _HOMES = {
         "Estimate",
         "bootstrap",
     ),
-    "calibrated": (
-        "CalibratedReward",
-        "head_settings",
-    ),
+    "calibrated": ("CalibratedReward",),
     "calibration": (
         "CalibrationConfig",
         "calibrate",

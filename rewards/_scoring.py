@@ -51,7 +51,7 @@ class Scoring:
             raise RewardError(f"goals are different texts, got {', '.join(map(repr, twice))} more than once")
         of_encoder = getattr(encoder, "name", None) or type(encoder).__name__
         self.name = name or f"{of_encoder}/{type(head).__name__}"
-        about = {"encoder": encoder.fingerprint, "head": described(head), "goals": self.goals}
+        about = {"encoder": encoder.fingerprint, "head": head_settings(head), "goals": self.goals}
         self.version = hashlib.blake2b(json.dumps(about).encode(), digest_size=16).hexdigest()
         self.parameters = head.parameters(self.goals, self._encode)
         self._index = {goal: i for i, goal in enumerate(self.goals)}
@@ -93,7 +93,7 @@ def power_of_two(count: int) -> int:
     return 1 << max(0, count - 1).bit_length()
 
 
-def described(head: Any) -> dict[str, Any]:
+def head_settings(head: Any) -> dict[str, Any]:
     """A head's class and fields as JSON values, heads within it too.
 
     Raises:
@@ -103,14 +103,14 @@ def described(head: Any) -> dict[str, Any]:
         raise RewardError(
             f"a head is an instance of a frozen dataclass, got {head!r}: its version is its fields"
         )
-    fields = {field.name: _described(head, field.name) for field in dataclasses.fields(head)}
+    fields = {field.name: _setting(head, field.name) for field in dataclasses.fields(head)}
     return {"head": f"{type(head).__module__}.{type(head).__qualname__}", **fields}
 
 
-def _described(head: Any, name: str) -> Any:
+def _setting(head: Any, name: str) -> Any:
     value = getattr(head, name)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return described(value)
+        return head_settings(value)
     try:
         return json.loads(json.dumps(dict(value) if isinstance(value, Mapping) else value))
     except (TypeError, ValueError) as error:

@@ -1,6 +1,5 @@
 """A reward model under the thresholds of a card."""
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
@@ -8,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ._scoring import head_settings as head_settings
 from .card import Calibration
 
 
@@ -80,12 +80,3 @@ class CalibratedReward:
     def __call__(self, frames: np.ndarray, goals: Sequence[str]) -> np.ndarray:
         """Rewards 0 or 1, float32 `[N]`, of frames uint8 `[N, H, W, 3]`, each for its goal."""
         return self.score(self.embed(frames), goals)
-
-
-def head_settings(head: Any) -> dict[str, Any]:
-    """A head's class and fields as JSON values, for a card.
-
-    Raises:
-      TypeError: if it is no dataclass, or has a field that JSON cannot say.
-    """
-    return json.loads(json.dumps({"head": type(head).__name__, **dataclasses.asdict(head)}))

@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from ..encoders import pages
+from .contract import RewardError
 
 
 FORMAT = "limbeck calibration"
 VERSION = 1
 
 
-class CalibrationError(ValueError):
+class CalibrationError(RewardError):
     """A card that cannot be read, or does not cover what it is used for. One clear line."""
 
 
