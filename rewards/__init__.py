@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from .agreement import swapped_pair_accuracy as swapped_pair_accuracy
     from .bootstrap import Bootstrap as Bootstrap
     from .bootstrap import Estimate as Estimate
-    from .bootstrap import bootstrap as bootstrap
     from .calibrated import CalibratedReward as CalibratedReward
     from .calibration import CalibrationConfig as CalibrationConfig
     from .calibration import calibrate as calibrate
@@ -100,7 +99,6 @@ _HOMES = {
     "bootstrap": (
         "Bootstrap",
         "Estimate",
-        "bootstrap",
     ),
     "calibrated": ("CalibratedReward",),
     "calibration": (

@@ -343,7 +343,7 @@ def test_what_was_checkpointed_comes_back(tmp_path):
             counts = {name: (about["inserts"], about["samples"]) for name, about in status.items()}
             assert counts == {
                 "rows": (len(rows) + 1, 1), "prioritised": (2, 0), "ratio": (5, 0), "long": (0, 0),
-                "uniform": (0, 0), "same": (0, 0),
+                "uniform": (0, 0), "same": (0, 0), "held": (0, 0),
             }  # fmt: skip
             assert status["ratio"]["waiting"] == "inserts"
             assert inside(client.sample("rows", len(rows), 5)) == rows
@@ -361,7 +361,7 @@ def test_checkpoints_that_must_not_be_restored(tmp_path):
     with ReplayServer([QUEUE], checkpoints=tmp_path) as server, ReplayClient(server.address) as client:
         client.insert("rows", items(0, 3))
         path = client.checkpoint(30)
-    changed = [dataclasses.replace(QUEUE, max_size=5), TABLES[2]]
+    changed = [dataclasses.replace(QUEUE, max_size=5), TABLES[3]]
     with pytest.raises(ReplayError, match="is of other tables") as error:
         ReplayServer(changed, restore=path)
     assert "rows.max_size: 4 there, 5 here" in str(error.value) and "uniform" in str(error.value)

@@ -88,7 +88,7 @@ def test_tables_and_histories_of_a_labelled_job():
         ({"reward": "no_such_module:x"}, "no_such_module"),
         ({"reward": "toy_meadow:HORIZON"}, "HORIZON"),
         ({"reward": "toy_meadow:is_green", "reward_arguments": {"shade": 1.0}}, "shade"),
-        ({"reward": "toy_meadow:Meadow"}, "Labelling takes a callable"),
+        ({"reward": "toy_meadow:Meadow"}, "something else than a reward model"),
     ],
 )
 def test_rewards_that_cannot_work_are_refused(fields, message):

@@ -157,10 +157,12 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     make_store(tmp_path / "run" / "histories", WITH_TEXT)
     (tmp_path / "run" / "config.json").write_text("{}")
     (tmp_path / "limbeck_test_pays.py").write_text(
-        "import numpy as np\ndef pays(much):\n    return lambda frames, goals: np.full(len(frames), much)\n"
+        "import numpy as np\nclass Pays:\n    name, version = 'pays', '1'\n"
+        "    def __init__(self, much):\n        self.much = much\n"
+        "    def __call__(self, frames, goals):\n        return np.full(len(frames), self.much)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    given = ["--reward", "limbeck_test_pays:pays", "--reward-arguments", "much", "0.25", "--goal", "anything"]
+    given = ["--reward", "limbeck_test_pays:Pays", "--reward-arguments", "much", "0.25", "--goal", "anything"]
     relabel_command([str(tmp_path / "run"), str(tmp_path / "out"), *given])
     assert f"{HISTORIES * LENGTH} rows" in capsys.readouterr().out
     assert set(read(tmp_path / "out", 2)["reward"][:-1]) == {0.25}
