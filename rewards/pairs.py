@@ -139,6 +139,6 @@ def _check_distinct(keys: tuple[np.ndarray, ...], ids: np.ndarray) -> None:
     if again.any():
         row = order[np.flatnonzero(again)[0]]
         raise ValueError(
-            f"episode {ids[keys[-1][row]]!r} has step {keys[0][row]} twice: an episode id must name one episode "
+            f"episode {ids[keys[-1][row]].item()!r} has step {keys[0][row]} twice: an episode id must name one episode "
             "of all the data"
         )
