@@ -179,8 +179,13 @@ def test_a_learner_from_prioritised_replay_finishes_and_sets_priorities(tmp_path
     ):
         status = client.status()[TABLE]
         assert status["inserts"] >= about["inserts"] >= 8
-        # The learner's sampler has run as far ahead as it may; items of priority 0 let samples through, and are none.
-        client.insert(TABLE, [blank(config)] * 16, priorities=0.0, timeout_s=30.0)
+        # The learner's sampler may have run as far ahead as it could: as many items as let 8 samples through then,
+        # of priority 0, so that they are none of them.
+        ahead = status["inserts"] * plan["samples_per_insert"] - status["samples"]
+        missing = parts(config).table.limiter.min_diff + 8 - ahead
+        blanks = max(0, -int(-missing // plan["samples_per_insert"]))
+        if blanks:
+            client.insert(TABLE, [blank(config)] * blanks, priorities=0.0, timeout_s=30.0)
         sample = client.sample(TABLE, 8, timeout_s=30.0)
     assert len(np.unique(sample.probabilities)) > 1 and sample.probabilities.min() > 0
 
