@@ -84,15 +84,6 @@ def train(
     return curve
 
 
-def random_success(room: Any, goals: np.ndarray, seed: int = 0) -> float:
-    """Success of an agent that has learned nothing."""
-    agent = ppo(room.observation_spec(), room.action_spec(), PPO)
-    params = agent.init(jax.random.key(seed)).params
-    return float(
-        _play(agent, envs.SampledTasks(room, goals.tolist()), room.max_steps, params, jax.random.key(1))
-    )
-
-
 def _chunk(agent: Any, world: Any, learner: Any, actors: Any, key: jax.Array) -> Any:
     """`CHUNK` updates; returns learner, actors, and of the episodes that ended: all, paid, true, paid and true."""
 

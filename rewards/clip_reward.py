@@ -1,10 +1,9 @@
 """A CLIP as a reward model about rooms, by name: `--reward limbeck.rewards.clip_reward:clip_reward`."""
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from ..envs.facts import OBJECTS
+from ..envs import make
 from ..envs.goals import Goal
 from .cache import CachedEncoder
 from .calibrated import CalibratedReward
@@ -14,9 +13,9 @@ from .contract import RewardError
 from .encoder_reward import EncoderReward
 from .heads import CosineHead, SigmoidHead, SoftmaxHead
 from .jax_clip import JaxClip
+from .room_frames import FAMILIES
 
 
-PREDICATES = {"find": "face", "lift": "hold", "place": "next_to"}
 # What is true where none of a family's goals is.
 _NULLS = {
     "find": ("facing a wall", "facing nothing"),
@@ -62,11 +61,9 @@ def clip_reward(
 
 def family_goals(family: str) -> list[Goal]:
     """The goals of a family of rooms, in the order of its tasks. Raises `RewardError` for another family."""
-    if family not in PREDICATES:
-        raise RewardError(f"a family is one of {', '.join(PREDICATES)}, got {family!r}")
-    if family == "place":
-        return [Goal("next_to", *a, *b) for a, b in itertools.combinations(OBJECTS, 2)]
-    return [Goal(PREDICATES[family], *thing) for thing in OBJECTS]
+    if family not in FAMILIES:
+        raise RewardError(f"a family is one of {', '.join(FAMILIES)}, got {family!r}")
+    return list(make("rooms", family=family).goals)
 
 
 def _head(name: str, goals: Sequence[str], family: str, temperature: float, encoder: Any) -> Any:

@@ -25,7 +25,7 @@ from .room_frames import Frames, goal_truth, render_frames
 
 
 SCORES_FILE, CARD_FILE = "scores.json", "README.md"
-# Updates beyond which a size of the ladder did not get better in trials; the largest take most of an hour on 2 cores.
+# Updates of each size: a larger one is given more. The largest take most of an hour on 2 cores.
 STEPS = {"xxs": 1500, "xs": 1500, "s": 2000, "m": 2500, "l": 3000}
 _COMPARED_EPISODES = 40
 
