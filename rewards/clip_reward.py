@@ -63,7 +63,8 @@ def family_goals(family: str) -> list[Goal]:
     """The goals of a family of rooms, in the order of its tasks. Raises `RewardError` for another family."""
     if family not in FAMILIES:
         raise RewardError(f"a family is one of {', '.join(FAMILIES)}, got {family!r}")
-    return list(make("rooms", family=family).goals)
+    room: Any = make("rooms", family=family)
+    return list(room.goals)
 
 
 def _head(name: str, goals: Sequence[str], family: str, temperature: float, encoder: Any) -> Any:
