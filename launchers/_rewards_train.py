@@ -20,7 +20,7 @@ class TrainOptions:
     Attributes:
       out: directory; each size gets one of its own in it, which `local-dir:` loads.
       sizes: of the ladder, from about 55 thousand parameters (xxs) to 3.4 million (l).
-      steps: updates; by default as many as a size needs.
+      steps: updates; by default as many as binding colours to kinds takes.
       batch: images of an update.
       loss: `clip`, a softmax over the batch, or `siglip`, a sigmoid for each pair.
       seed: of the weights; that of the data is `captions.seed`.
@@ -43,8 +43,7 @@ def train(arguments: Sequence[str]) -> None:
     options = parse(TrainOptions, "rewards train", arguments)
     found = {}
     for size in options.sizes:
-        steps = options.steps or STEPS.get(size, 1)
-        training = ClipTrainConfig(size, options.loss, steps, options.batch, seed=options.seed)
+        training = ClipTrainConfig(size, options.loss, options.steps or STEPS, options.batch, seed=options.seed)
         found |= train_ladder(options.out, [size], options.captions, training)
     if options.json:
         print(json.dumps(found, indent=2))

@@ -12,7 +12,7 @@ from .clip_training import CaptionedBatch
 from .room_frames import FAMILIES, Frames, random_walks, render_frames
 
 
-# What a batch is about, in equal shares as far as there is any of each: rare things must be seen and named, too.
+# What a batch is about, as far as there is any of each: rare things must be seen and named, too.
 TOPICS = ("hold", "face", "next_to", "any")
 _SWAPS = ("color", "object", "predicate")
 
@@ -27,26 +27,30 @@ class CaptionConfig:
       size: cells a side of the rooms.
       objects: in a room.
       held_out: objects (colour and kind) that no caption of training names.
+      beside: share of the captions that say what lies beside what; the other topics share the rest.
       complete: share of the captions that join two or three facts.
       swaps: hard negatives of a batch, as a share of its images.
       imperative: share of the statements that are said as an instruction, where they can be.
       seed: of the split, the episodes and the captions.
     """
 
-    episodes: int = 300
+    episodes: int = 3000
     steps: int = 40
     size: int = 6
     objects: int = 5
     held_out: int = 3
-    complete: float = 0.5
-    swaps: float = 0.5
+    beside: float = 0.4
+    complete: float = 0.25
+    swaps: float = 1.0
     imperative: float = 0.25
     seed: int = 0
 
     def __post_init__(self):
-        for name in ("complete", "swaps", "imperative"):
+        for name in ("beside", "complete", "imperative"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a share, in 0 to 1; got {getattr(self, name)}")
+        if not 0 <= self.swaps <= 2:
+            raise ValueError(f"swaps is negatives for each image, in 0 to 2; got {self.swaps}")
         for name in ("episodes", "steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -71,20 +75,35 @@ class CaptionedFrames:
         train, _ = split_goals(config.seed, config.held_out)
         self._objects: Sequence[Object] = tuple(sorted(train))
         self._strata = _strata(frames.facts)
+        beside = [topic == "next_to" for topic, _ in self._strata]
+        rest = (1 - config.beside * any(beside)) / max(1, len(beside) - sum(beside))
+        shares = np.where(beside, config.beside, rest)
+        self._shares = shares / shares.sum()
 
     def __call__(self, step: int) -> CaptionedBatch:
         """The batch of an update; the same for the same number."""
         rng = np.random.default_rng([self._config.seed, step])
         rows, said, seen = self._draw(rng)
-        wanted = len(said) + round(self._config.swaps * self._batch)
-        for i in rng.permutation(self._batch):
-            negative = swap(said[i], str(rng.choice(_SWAPS)))
-            # Only what is false of its own image is hard.
-            if negative is not None and len(said) < wanted and not negative.is_true(seen[i]):
-                said.append(negative)
+        said += self._negatives(said, seen, rng)
         facts = FactArrays(*(part[rows] for part in self._frames.facts))
         pictures = render_frames(self._frames.symbols[rows])
         return CaptionedBatch(pictures, [caption.text for caption in said], truth_matrix(said, facts))
+
+    def _negatives(self, said: list[Caption], seen: list[Facts], rng: np.random.Generator) -> list[Caption]:
+        """Swapped captions that are false of their own image; only those are hard.
+
+        What lies beside what has its colours and its kinds exchanged, and comes first: nothing else is as hard to
+        tell from the truth, and a model that is seldom shown it learns a bag of words.
+        """
+        of_pairs: list[Caption] = []
+        others: list[Caption] = []
+        for i in rng.permutation(len(said)):
+            pairs = any(literal.predicate == "next_to" for literal in said[i].literals)
+            for kind in ("color", "object") if pairs else (str(rng.choice(_SWAPS)),):
+                negative = swap(said[i], kind)
+                if negative is not None and not negative.is_true(seen[i]):
+                    (of_pairs if pairs else others).append(negative)
+        return (of_pairs + others)[: round(self._config.swaps * self._batch)]
 
     def _draw(self, rng: np.random.Generator) -> tuple[np.ndarray, list[Caption], list[Facts]]:
         """Frames of which something may be said, what is said of each, and what is true of each."""
@@ -92,7 +111,7 @@ class CaptionedFrames:
         said: list[Caption] = []
         seen: list[Facts] = []
         while len(rows) < self._batch:
-            topic, stratum = self._strata[int(rng.integers(len(self._strata)))]
+            topic, stratum = self._strata[int(rng.choice(len(self._strata), p=self._shares))]
             row = int(stratum[rng.integers(len(stratum))])
             facts = to_facts(FactArrays(*(part[row] for part in self._frames.facts)))
             caption = self._say(topic, facts, rng)
