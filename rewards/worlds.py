@@ -3,9 +3,10 @@
 from ._world import World as World
 from .contract import RewardError
 from .room_world import ROOMS
+from .screen_world import SCREENS
 
 
-WORLDS = {world.name: world for world in (ROOMS,)}
+WORLDS = {world.name: world for world in (ROOMS, SCREENS)}
 # Family of goals -> its world.
 FAMILIES = {family: world for world in WORLDS.values() for family in world.families}
 
