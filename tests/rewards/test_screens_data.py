@@ -93,7 +93,7 @@ def test_what_cannot_be_said_is_refused() -> None:
 def test_words() -> None:
     """Goals in all styles are said, and every word of everything is in the vocabulary."""
     rng = np.random.default_rng(0)
-    texts = {say([s], rng, 0.5).text for s in every_statement() for _ in range(20)}
+    texts = {say([s], rng, 0.5).text for s in every_statement() for _ in range(100)}
     assert {AppGoal(app).text(style) for app in range(NUM_APPS) for style in APP_TEXTS} <= texts
     texts |= {say([Statement("icon", 3), Statement("icon", 5)], rng).text for _ in range(20)}
     assert "a home screen with Calculator and Calendar" in texts
