@@ -28,7 +28,7 @@ class ClipSize:
     embed: int
 
 
-# About 55 thousand, 0.2, 0.5, 1.1 and 3.4 million parameters.
+# About 55 thousand, 0.2, 0.5, 1.1 and 3.5 million parameters; 15 to 75 thousand more of screens than of rooms.
 SIZES = {
     "xxs": ClipSize(32, 1, 32, 1, 32),
     "xs": ClipSize(64, 2, 64, 1, 64),
