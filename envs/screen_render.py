@@ -26,11 +26,13 @@ from .screen_facts import NO_APP
 
 # The bands of a screen: the status bar, three rows of cells, the navigation bar.
 _HEIGHTS = (tile.BAR, *(tile.TILE,) * ROWS, tile.BAR)
+_TOPS = np.cumsum((0, *_HEIGHTS[:-1]))
 _BANDS = len(_HEIGHTS)
-_BAND = np.repeat(np.arange(_BANDS), _HEIGHTS)
-_WITHIN = np.concatenate([np.arange(height) for height in _HEIGHTS])
-# Rows of pixels of the picture that a notification takes.
-_BANNER = (np.arange(tile.SIZE) >= 2) & (np.arange(tile.SIZE) < 22)
+# The same cut where a notification begins and ends: the first row of pixels of each piece, and its band.
+_PIECES = np.array([0, 2, 12, 22, *_TOPS[2:]])
+_BAND_OF_PIECE = np.searchsorted(_TOPS, _PIECES, "right") - 1
+_IN_BANNER = (_PIECES >= 2) & (_PIECES < 22)
+_PIECE_OF_ROW = np.searchsorted(_PIECES, np.arange(tile.SIZE), "right") - 1
 
 
 class _Layers(NamedTuple):
@@ -54,14 +56,8 @@ def render_screens(symbols: jax.Array) -> jax.Array:
       ValueError: for symbols of another shape.
     """
     fields = unpack(symbols)
-    layers = _with_dialog(fields, _home(fields), _app(fields), _recents(fields))
-    ground, over = (_band_rows(part) for part in layers)
-    banner = (fields.notified != NO_APP)[..., None, None] & _BANNER[:, None]
-    ground = jnp.where(banner, tile.BANNER * tile.TILE + _WITHIN[:, None], ground)
-    over = jnp.where(banner, _banner(fields), over)
-    in_dialog = dialog_row(fields.dialog)[..., None] + 1
-    dark = (fields.dialog > 0)[..., None] & ~banner[..., 0] & (_BAND != in_dialog) & (_BAND != in_dialog + 1)
-
+    ground, over = _with_notification(fields, _with_dialog(fields))
+    ground, over, dark = _rows(ground), _rows(over), _in_shadow(fields)[..., _PIECE_OF_ROW]
     bank = tile.tiles()
     below, above = jnp.asarray(bank.ground)[ground], jnp.asarray(bank.over)[over]
     words = _blend(below, above[..., : tile.WORDS], above[..., tile.WORDS :])
@@ -72,8 +68,7 @@ def render_screens(symbols: jax.Array) -> jax.Array:
 
 def _home(fields: ScreenSymbols) -> _Layers:
     strip = tile.WALLPAPER + (fields.wallpaper[..., None] * COLUMNS + np.arange(COLUMNS)) * COLUMNS
-    tops = np.cumsum((0, *_HEIGHTS[:-1]))
-    ground = strip[..., None, :] * tile.TILE + tops[:, None]
+    ground = strip[..., None, :] * tile.TILE + _TOPS[:, None]
     icons = tile.ICON + fields.apps * BADGES + fields.badges
     return _Layers(ground, _bands(_status(fields), icons, _navigation(fields, fields.pages)) * tile.TILE)
 
@@ -103,8 +98,9 @@ def _recents(fields: ScreenSymbols) -> _Layers:
     return _Layers(ground, over.at[..., -1, :].set(_navigation(fields, 0) * tile.TILE))
 
 
-def _with_dialog(fields: ScreenSymbols, home: _Layers, app: _Layers, recents: _Layers) -> _Layers:
+def _with_dialog(fields: ScreenSymbols) -> _Layers:
     """What the mode shows, and the dialog on two rows of it."""
+    home, app, recents = _home(fields), _app(fields), _recents(fields)
     mode, kind = fields.mode[..., None, None], fields.dialog[..., None, None]
     style, upper = (kind - 1) // 2, dialog_row(kind) + 1
     column, band = np.arange(COLUMNS), np.arange(_BANDS)[:, None]
@@ -121,6 +117,27 @@ def _with_dialog(fields: ScreenSymbols, home: _Layers, app: _Layers, recents: _L
             jnp.where((kind > 0) & ((band == upper) | (band == upper + 1)), dialog * tile.TILE, below)
         )
     return _Layers(*shown)
+
+
+def _with_notification(fields: ScreenSymbols, bands: _Layers) -> _Layers:
+    """`[..., 7, 4]` by piece: what the bands show, and over it the app that notifies and its text."""
+    notified = (fields.notified != NO_APP)[..., None, None] & _IN_BANNER[:, None]
+    icon = tile.SMALL_ICON + fields.notified[..., None]
+    parts = jnp.where(np.arange(COLUMNS) == 0, icon, tile.DARK_TEXT + fields.texts[..., 0, :, 0])
+    banner = _Layers(jnp.full_like(parts, tile.BANNER), parts)
+    skipped = (_PIECES - _TOPS[_BAND_OF_PIECE])[:, None]
+    pieces = []
+    for below, above in zip(bands, banner, strict=True):
+        rows = above[..., None, :] * tile.TILE + _PIECES[:, None]
+        pieces.append(jnp.where(notified, rows, below[..., _BAND_OF_PIECE, :] + skipped))
+    return _Layers(*pieces)
+
+
+def _in_shadow(fields: ScreenSymbols) -> jax.Array:
+    """bool `[..., 7]`: whether a piece is darkened, as everything is that a dialog leaves free."""
+    upper = dialog_row(fields.dialog)[..., None] + 1
+    band, notified = _BAND_OF_PIECE, (fields.notified != NO_APP)[..., None] & _IN_BANNER
+    return (fields.dialog > 0)[..., None] & ~notified & (band != upper) & (band != upper + 1)
 
 
 def _status(fields: ScreenSymbols) -> jax.Array:
@@ -140,13 +157,6 @@ def _navigation(fields: ScreenSymbols, pages: jax.Array | int) -> jax.Array:
     return tile.DOTS + one[..., None] * COLUMNS + np.arange(COLUMNS)
 
 
-def _banner(fields: ScreenSymbols) -> jax.Array:
-    """int32 `[..., 96, 4]`, rows: the app that notifies and its text."""
-    small = tile.SMALL_ICON + fields.notified[..., None]
-    parts = jnp.where(np.arange(COLUMNS) == 0, small, tile.DARK_TEXT + fields.texts[..., 0, :, 0])
-    return parts[..., None, :] * tile.TILE + np.arange(tile.SIZE)[:, None] % tile.TILE
-
-
 def _bands(status: jax.Array, cells: jax.Array, navigation: jax.Array) -> jax.Array:
     """`[..., 5, 4]` of `[..., 4]`, `[..., 3, 4]` and `[..., 4]`."""
     return jnp.concatenate([status[..., None, :], cells, navigation[..., None, :]], axis=-2)
@@ -157,9 +167,18 @@ def _first(bar: jax.Array, cells: jax.Array) -> jax.Array:
     return jnp.concatenate([bar[..., None, :], cells[..., 1:, :]], axis=-2)
 
 
-def _band_rows(firsts: jax.Array) -> jax.Array:
-    """int32 `[..., 96, 4]`: the number of every row of pixels, of the numbers of each band's first."""
-    return firsts[..., _BAND, :] + _WITHIN[:, None]
+def _rows(pieces: jax.Array) -> jax.Array:
+    """int32 `[..., 96, 4]`: the number of every row of pixels, of the numbers of each piece's first.
+
+    Laid end to end rather than gathered: XLA keeps what is laid end to end on a CPU, and would compute what is
+    gathered again for every word, which takes five times as long as all the rest.
+    """
+    ends = np.append(_PIECES[1:], tile.SIZE)
+    parts = [
+        pieces[..., i : i + 1, :] + np.arange(end - start)[:, None]
+        for i, (start, end) in enumerate(zip(_PIECES, ends, strict=True))
+    ]
+    return jnp.concatenate(parts, axis=-2)
 
 
 def _blend(below: jax.Array, above: jax.Array, through: jax.Array) -> jax.Array:
