@@ -13,7 +13,9 @@ from ..envs.screen_goals import APP_TEXTS
 # What can be said: the first three of each app or page, the others of the whole screen.
 PREDICATES = ("open", "icon", "page", "home", "app", "recents", "dialog", "dialog_home", "dialog_elsewhere")
 _COUNTS = {"open": NUM_APPS, "icon": NUM_APPS, "page": NO_PAGE}
-_FIRST = dict(zip(PREDICATES, np.cumsum([0, *(_COUNTS.get(name, 1) for name in PREDICATES)]).tolist()))
+_FIRST: dict[str, int] = dict(
+    zip(PREDICATES, np.cumsum([0, *(_COUNTS.get(name, 1) for name in PREDICATES)]).tolist())
+)
 
 # Predicate -> paraphrases of what is so, of its instruction, and of what is not so.
 _SO: dict[str, tuple[str, ...]] = {
@@ -116,8 +118,8 @@ def say(statements: Sequence[Statement], rng: np.random.Generator, imperative: f
 
 def truth_table(facts: ScreenFacts) -> np.ndarray:
     """bool `[N, S]`: which positive statements are true of facts with one leading axis, by `column`."""
-    covered, home = np.asarray(facts.covered), facts.page != NO_PAGE
-    opened = np.where(covered, NO_APP, facts.opened)
+    # Under a dialog nothing is opened.
+    covered, opened, home = np.asarray(facts.covered), np.asarray(facts.opened), facts.page != NO_PAGE
     icons = np.zeros((len(covered), NO_APP + 1), bool)
     np.put_along_axis(icons, np.asarray(facts.icons, np.int64), True, axis=1)
     an_app = opened != NO_APP
