@@ -23,6 +23,8 @@ Torso = Callable[[Any], jax.Array]
 # MiniGrid's numbers of objects, colours and states, for specs whose bounds say no more than "a byte".
 MINIGRID_SIZES = (11, 6, 3)
 _AUDIO_FRAME = 256
+# Of the words' vectors in `labels` and `text`: with so many entries different words are nearly orthogonal.
+_WORD_ENTRIES, _WORD_SEED = 128, 0
 
 
 class TorsoEntry(NamedTuple):
@@ -163,6 +165,34 @@ def _audio(spec: specs.Array, deep: bool) -> Torso:
     return torso
 
 
+def _matches(labels: specs.Array, text: Any) -> Callable[[Any, Any], jax.Array]:
+    """Tokens [..., N, L] and [..., M], 0 = padding -> [..., N]: the cosine of each label with the text.
+
+    A label or text is the mean of its words' vectors, which are random and never trained: a label that says what the
+    text says matches it whether or not the words were ever met in training.
+    """
+    if not isinstance(text, specs.BoundedArray):
+        raise ValueError(
+            "labels are read by how well they match text: the observation needs `text` beside `labels`."
+        )
+    if len(labels.shape) != 2 or not isinstance(labels, specs.BoundedArray):
+        raise ValueError(
+            f"labels must be bounded integers [cells, length], the maximum the last token, not {labels!r}."
+        )
+    count = max(int(np.max(spec.maximum)) for spec in (labels, text)) + 1
+    # RandomState's streams never change, so that a saved network goes on reading the same words.
+    vectors = np.random.RandomState(_WORD_SEED).randn(count, _WORD_ENTRIES)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors[0] = 0.0
+    table = vectors.astype(np.float32)
+
+    def unit(tokens: Any) -> jax.Array:
+        mean = jnp.sum(jnp.asarray(table)[jnp.asarray(tokens, jnp.int32)], axis=-2)
+        return mean / jnp.maximum(jnp.linalg.norm(mean, axis=-1, keepdims=True), 1e-6)
+
+    return lambda labels, text: jnp.einsum("...nd,...d->...n", unit(labels), unit(text))
+
+
 def _vector(spec: specs.Array, deep: bool) -> Torso:
     del deep
     return encoder(spec)
@@ -184,6 +214,7 @@ def dictionary(observation_spec: Any, *, hidden: tuple[int, ...] = (128,), deep:
     | `image` | uint8 `[H, W, C]`, scaled to [0, 1]: the shallow convolutions of IMPALA, or its residual network |
     | `symbols` | integers `[H, W, C]`, MiniGrid's 7x7x3: one-hot per channel, a vector of 8 per cell, a layer |
     | `text` | tokens `[L]`, 0 = padding: embedded, a layer on word + place, mean over what is not padding |
+    | `labels` | tokens `[N, L]`, 0 = padding: the cosine of each label with `text`, of fixed random word vectors |
     | `audio` | a waveform `[N]`: log-magnitude spectra, a layer on each, mean over time |
     | `direction`, any other | flat: one-hot per bounded integer, scaled where bounded, else as it is |
 
@@ -198,8 +229,8 @@ def dictionary(observation_spec: Any, *, hidden: tuple[int, ...] = (128,), deep:
       A function from observations `[..., *shape]` to features `[..., hidden[-1]]`.
 
     Raises:
-      ValueError: an empty dictionary, a key that no branch reads (`graph`), or a spec that its branch
-        cannot read; when called, keys that are not the spec's.
+      ValueError: an empty dictionary, a key that no branch reads (`graph`), `labels` without `text`, or a spec
+        that its branch cannot read; when called, keys that are not the spec's.
     """
     bare = not isinstance(observation_spec, Mapping)
     parts = {"image": observation_spec} if bare else dict(observation_spec)
@@ -213,14 +244,19 @@ def dictionary(observation_spec: Any, *, hidden: tuple[int, ...] = (128,), deep:
     for name, spec in parts.items():
         if not isinstance(spec, specs.Array):
             raise ValueError(f"The dictionary torso reads array specs, got {spec!r} under {name!r}.")
-    branches = {name: _BRANCHES.get(name, _vector)(parts[name], deep) for name in sorted(parts)}
+    matches = _matches(parts["labels"], parts.get("text")) if "labels" in parts else None
+    names = sorted(parts)
+    branches = {name: _BRANCHES.get(name, _vector)(parts[name], deep) for name in names if name != "labels"}
 
     def torso(observation: Any) -> jax.Array:
         given = {"image": observation} if bare else observation
-        if not isinstance(given, Mapping) or set(given) != set(branches):
+        if not isinstance(given, Mapping) or set(given) != set(names):
             keys = sorted(given) if isinstance(given, Mapping) else type(given).__name__
-            raise ValueError(f"This torso was built for the keys {sorted(branches)}, got {keys}.")
-        x = jnp.concatenate([branch(given[name]) for name, branch in branches.items()], axis=-1)
+            raise ValueError(f"This torso was built for the keys {names}, got {keys}.")
+        features = [branch(given[name]) for name, branch in branches.items()]
+        if matches:
+            features.append(matches(given["labels"], given["text"]))
+        x = jnp.concatenate(features, axis=-1)
         for i, width in enumerate(hidden):
             x = _relu_layer(width, f"joint_{i}")(x)
         return x
@@ -230,7 +266,7 @@ def dictionary(observation_spec: Any, *, hidden: tuple[int, ...] = (128,), deep:
 
 TORSOS: dict[str, TorsoEntry] = {
     "dictionary": TorsoEntry(
-        dictionary, "A branch per key (image, symbols, text, audio, vectors), then layers."
+        dictionary, "A branch per key (image, symbols, text, labels, audio, vectors), then layers."
     ),
     "mlp": TorsoEntry(mlp, "Layers on one flat array, bounded integers one-hot."),
 }

@@ -84,6 +84,7 @@ def test_wheel(source: pathlib.Path, tmp_path: pathlib.Path) -> None:
     packaged = {str(path.relative_to(site)) for path in site.rglob("*") if path.is_file()}
     assert "limbeck/envs/dark_room.py" in packaged
     assert "limbeck/py.typed" in packaged
+    assert {"limbeck/envs/screen_icons.png", "limbeck/envs/screen_icons.txt"} <= packaged
     assert not [
         name for name in packaged if name.startswith(("tests", "benchmarks", "docs", "limbeck/tests"))
     ]

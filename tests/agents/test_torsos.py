@@ -4,15 +4,19 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from dm_env import specs
 from limbeck.agents import TORSOS, default_torso, make_agent_for, make_torso
+from limbeck.envs import tokenize_app
+from limbeck.envs.screen_goals import NUM_APP_TOKENS
 
 
 SPEC = {
     "audio": specs.BoundedArray((600,), np.float32, -1, 1, "audio"),
     "direction": specs.BoundedArray((), np.int32, 0, 3, "direction"),
     "image": specs.BoundedArray((14, 21, 3), np.uint8, 0, 255, "image"),
+    "labels": specs.BoundedArray((4, 2), np.int32, 0, 30, "labels"),
     "speed": specs.Array((2,), np.float32, "speed"),
     "symbols": specs.BoundedArray((7, 7, 3), np.uint8, 0, 255, "symbols"),
     "text": specs.BoundedArray((5,), np.int32, 0, 30, "text"),
@@ -45,7 +49,8 @@ def whole():
 
 
 def subsets():
-    return [keys for n in range(1, len(SPEC) + 1) for keys in itertools.combinations(SPEC, n)]
+    every = [keys for n in range(1, len(SPEC) + 1) for keys in itertools.combinations(SPEC, n)]
+    return [keys for keys in every if "text" in keys or "labels" not in keys]
 
 
 @pytest.mark.parametrize("keys", subsets(), ids="+".join)
@@ -104,6 +109,77 @@ def test_the_order_of_words_counts():
     assert float(np.max(np.abs(one - two))) > 1e-2
 
 
+def cosines(labels, text):
+    """The features of labels, seen through a layer that adds them to nothing else."""
+    spec = {"labels": specs.BoundedArray(np.shape(labels), np.int32, 0, 40), "text": SPEC["text"]}
+    torso = hk.without_apply_rng(hk.transform(make_torso("dictionary", spec, hidden=(len(labels),))))
+    given = {"labels": np.array(labels, np.int32), "text": np.array(text, np.int32)}
+    params = torso.init(jax.random.key(0), given)
+    # The branches are laid end to end: 64 features of the text, then one a label.
+    params["joint_0"]["w"] = np.concatenate([np.zeros((64, len(labels))), np.eye(len(labels))]).astype(
+        np.float32
+    )
+    return np.asarray(torso.apply(params, given))
+
+
+def test_labels_are_matched_with_the_text():
+    same, order, half, other, padded = cosines([[7, 9], [9, 7], [7, 8], [8, 11], [0, 0]], [7, 9, 0, 0, 0])
+    np.testing.assert_allclose([same, order, padded], [1, 1, 0], atol=1e-6)
+    assert 0.3 < half < 0.7 and abs(other) < 0.3
+    # One word of two, and a token that only labels have.
+    alone, both, unknown = cosines([[7, 0], [7, 9], [35, 0]], [7, 0, 0, 0, 0])
+    np.testing.assert_allclose(alone, 1, atol=1e-6)
+    assert 0.55 < both < 0.85 and abs(unknown) < 0.3
+    # Different words match by chance alone: about 1 / sqrt(128).
+    chance = cosines([[word, 0] for word in range(1, 31) if word != 7], [7, 0, 0, 0, 0])
+    assert (chance < 0.4).all()
+
+
+def test_goals_that_were_never_trained_on_are_found_by_their_labels():
+    apps = np.stack([tokenize_app(app) for app in range(60)])
+    top = NUM_APP_TOKENS - 1
+    spec = {
+        "labels": specs.BoundedArray((12, 2), np.int32, 0, top),
+        "text": specs.BoundedArray((2,), np.int32, 0, top),
+    }
+
+    def batch(key, goals, size=256):
+        """Twelve different apps, a goal among them, and where it lies."""
+        of_apps, of_place = jax.random.split(key)
+        shown = jnp.argsort(jax.random.uniform(of_apps, (size, 60)), axis=1)[:, :12]
+        goal = goals[jax.random.randint(of_apps, (size,), 0, len(goals))]
+        place = jax.random.randint(of_place, (size,), 0, 12)
+        shown = (
+            jnp.where(shown == goal[:, None], shown[:, :1] * 0 + 59, shown)
+            .at[jnp.arange(size), place]
+            .set(goal)
+        )
+        return {"labels": jnp.asarray(apps)[shown], "text": jnp.asarray(apps)[goal]}, place
+
+    @hk.without_apply_rng
+    @hk.transform
+    def tap(observation):
+        return hk.Linear(12)(make_torso("dictionary", spec, hidden=(64,))(observation))
+
+    known, unknown = jnp.arange(0, 58, 2), jnp.arange(1, 59, 2)
+    optimiser = optax.adam(3e-3)
+
+    def loss(params, key):
+        observation, place = batch(key, known)
+        return optax.softmax_cross_entropy_with_integer_labels(tap.apply(params, observation), place).mean()
+
+    def train(state, key):
+        params, moments = state
+        steps, moments = optimiser.update(jax.grad(loss)(params, key), moments)
+        return (optax.apply_updates(params, steps), moments), None
+
+    params = tap.init(jax.random.key(0), batch(jax.random.key(0), known)[0])
+    keys = jax.random.split(jax.random.key(1), 400)
+    (params, _), _ = jax.jit(lambda state: jax.lax.scan(train, state, keys))((params, optimiser.init(params)))
+    observation, place = batch(jax.random.key(2), unknown, 2000)
+    assert (jnp.argmax(tap.apply(params, observation), -1) == place).mean() > 0.9
+
+
 def test_symbols_take_their_sizes_from_the_bounds():
     bytes_, _ = build({"symbols": SPEC["symbols"]})
     assert bytes_["symbols_cells"]["w"].shape[0] == 11 + 6 + 3
@@ -134,6 +210,8 @@ def test_defaults():
         ({"text": specs.Array((4,), np.int32)}, {}, "bounded integers"),
         ({"audio": SPEC["image"]}, {}, "one waveform"),
         ({"symbols": SPEC["text"]}, {}, "symbols must be integers"),
+        ({"labels": SPEC["labels"]}, {}, "needs `text` beside `labels`"),
+        ({"labels": SPEC["text"], "text": SPEC["text"]}, {}, "labels must be bounded integers"),
         ({"speed": {"x": SPEC["speed"]}}, {}, "array specs"),
         (SPEC, {"hiden": (3,)}, "Did you mean 'hidden'"),
     ],
