@@ -1,0 +1,71 @@
+"""A torso that compares every cell of what is seen with every word of the goal: policies that carry over to new goals."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+from limbeck.agents.torsos import Torso
+
+
+_MATCH, _CELL, _SEEN = 8, 4, 128
+
+
+def goal_torso(observation_spec: Mapping[str, Any], hidden: tuple[int, ...]) -> Torso:
+    """How well each word fits each property of each cell, a small network on every cell, then ReLU layers.
+
+    The goal enters by these comparisons alone. The network on a cell, the same for all cells and goals, learns which
+    word is about which property ("the third is about colours"), so that words known from some goals are understood
+    in new combinations of them. That is attention's score (Vaswani et al. 2017) without the softmax: a goal that is
+    not in view must be told from one that is.
+
+    Args:
+      observation_spec: `symbols`, integers `[H, W, C]`; `text`, tokens `[L]`, 0 = padding; where there are any,
+        `labels`, tokens of `text` `[N, K]` of N further cells, and `direction`.
+      hidden: widths of the layers.
+
+    Returns:
+      A function from observations `[..., *shape]` to features `[..., hidden[-1]]`, called inside `hk.transform`.
+    """
+    symbols, text = observation_spec["symbols"], observation_spec["text"]
+    high = np.broadcast_to(symbols.maximum, symbols.shape).reshape(-1, symbols.shape[-1]).max(0)
+    vocabulary = int(np.max(text.maximum)) + 1
+
+    def torso(observation: Any) -> jax.Array:
+        seen, said = jnp.asarray(observation["symbols"]), _one_hot(observation["text"], vocabulary)
+        seen = seen.reshape(*seen.shape[:-3], -1, seen.shape[-1])
+        channels = [_one_hot(seen[..., c], int(n) + 1, first=0) for c, n in enumerate(high)]
+        parts = [_compared(channels, said, "symbols")]
+        if "labels" in observation:
+            parts.append(_compared([_one_hot(observation["labels"], vocabulary).sum(-2)], said, "labels"))
+        if "direction" in observation:
+            parts.append(jax.nn.one_hot(observation["direction"], 4))
+        x = jnp.concatenate(parts, axis=-1)
+        for i, width in enumerate(hidden):
+            layer = hk.Linear(width, w_init=hk.initializers.Orthogonal(2**0.5), name=f"joint_{i}")
+            x = jax.nn.relu(layer(x))
+        return x
+
+    return torso
+
+
+def _one_hot(numbers: Any, count: int, first: int = 1) -> jax.Array:
+    """float32 `[..., count]`, all 0 below `first`: padding."""
+    numbers = jnp.asarray(numbers, jnp.int32)
+    return jax.nn.one_hot(jnp.where(numbers < first, -1, numbers), count)
+
+
+def _compared(channels: list[jax.Array], said: jax.Array, name: str) -> jax.Array:
+    """Properties `[..., N, F]` of N cells and words `[..., L, V]` to features `[..., _SEEN]`."""
+    scores = []
+    for c, cells in enumerate(channels):
+        keys = hk.Linear(_MATCH, with_bias=False, name=f"{name}_{c}_keys")(cells)
+        words = hk.Linear(_MATCH, with_bias=False, name=f"{name}_{c}_words")(said)
+        scores.append(jnp.einsum("...nd,...ld->...nl", keys, words))
+    plain = hk.Linear(_CELL, name=f"{name}_plain")(jnp.concatenate(channels, axis=-1))
+    x = jnp.concatenate([*scores, plain], axis=-1)
+    x = jax.nn.relu(hk.Linear(16, name=f"{name}_cell_0")(x))
+    x = jax.nn.relu(hk.Linear(8, name=f"{name}_cell_1")(x))
+    return jax.nn.relu(hk.Linear(_SEEN, name=f"{name}_seen")(x.reshape(*x.shape[:-2], -1)))
