@@ -73,6 +73,16 @@ from .registry import make as make
 from .rooms import Rooms as Rooms
 from .rooms import RoomsState as RoomsState
 from .sampled_tasks import SampledTasks as SampledTasks
+from .screen_facts import APPS as APPS
+from .screen_facts import ScreenFacts as ScreenFacts
+from .screen_facts import read_screen_facts as read_screen_facts
+from .screen_goals import AppGoal as AppGoal
+from .screen_goals import is_open as is_open
+from .screen_goals import parse_app_goal as parse_app_goal
+from .screen_goals import tokenize_app as tokenize_app
+from .screen_render import render_screens as render_screens
+from .screens import Screens as Screens
+from .screens import ScreensState as ScreensState
 from .spec_space import space_from_spec as space_from_spec
 from .spec_space import spec_from_space as spec_from_space
 from .splits import Split as Split

@@ -14,6 +14,7 @@ from .bandit import AdversarialBandit
 from .dark_room import DarkRoom
 from .key_to_door import KeyToDoor
 from .rooms import Rooms
+from .screens import Screens
 from .xland import XLand
 
 
@@ -45,6 +46,11 @@ _ENTRIES: dict[str, _Entry] = {
         Rooms,
         {},
         "6x6 room of keys, balls and boxes, MiniGrid's dynamics, 64 steps, 1 at a goal told in words.",
+    ),
+    "screens": _Entry(
+        Screens,
+        {},
+        "a phone of 3 pages of apps, dialogs and notifications, 16 steps, 1 when the app told in words is open.",
     ),
     "xland": _Entry(
         XLand,

@@ -9,12 +9,12 @@ from ._usage import UsageError
 
 # Name -> (module beside this one, function, what follows the name, what it does).
 ACTIONS: dict[str, tuple[str, str, str, str]] = {
-    "train": ("_rewards_train", "train", "[--out DIR]", "small CLIPs of rendered rooms, a ladder of sizes"),
+    "train": ("_rewards_train", "train", "[--out DIR]", "small CLIPs of rendered rooms or screens"),
     "evaluate": (
         "_rewards_evaluate",
         "evaluate_command",
         "NAME",
-        "how good a model is on rooms; its thresholds",
+        "how good a model is on rooms or screens",
     ),
     "relabel": (
         "_relabel",

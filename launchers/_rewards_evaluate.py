@@ -1,4 +1,4 @@
-"""`limbeck rewards evaluate`: how good a reward model is on rooms, and the thresholds at which it may be paid."""
+"""`limbeck rewards evaluate`: how good a reward model is, and the thresholds at which it may be paid."""
 
 import math
 import pathlib
@@ -8,8 +8,6 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from ..envs.facts import Object
-from ..envs.goals import Goal, split_goals
 from ..rewards import (
     CalibratedReward,
     Calibration,
@@ -25,8 +23,8 @@ from ..rewards import (
     save_card,
     write_report,
 )
-from ..rewards.clip_reward import family_goals
-from ..rewards.room_frames import Frames, goal_truth, render_frames, room_frames
+from ..rewards.frames import Frames
+from ..rewards.worlds import World, world_of
 from ._usage import UsageError, parse
 
 
@@ -47,16 +45,15 @@ def evaluate_command(arguments: Sequence[str]) -> None:
         style: str = "state",
         episodes: int = 200,
         steps: int = 40,
-        size: int = 6,
-        objects: int = 5,
-        held_out: int = 3,
+        env_arguments: dict[str, Value] = {},  # noqa: B006
+        held_out: int | None = None,
         target: float = 1e-3,
         min_positives: int = 10,
         threshold: float = 0.5,
         seed: int = 0,
         json: bool = False,
     ) -> dict[str, Any]:
-        """Judges a reward model on rendered rooms, by the environment's true state.
+        """Judges a reward model on rendered rooms or screens, by the environment's true state.
 
         A model of embeddings whose head has no threshold is calibrated on one half of the episodes and judged on
         the other; its card is written. Any other is judged as it is.
@@ -65,34 +62,38 @@ def evaluate_command(arguments: Sequence[str]) -> None:
           name: package.module:factory, or an entry point; `limbeck.rewards.clip_reward:clip_reward` is a CLIP.
           arguments: of the factory, such as `model local-dir:runs/clips/s family lift`.
           out: directory of `report.html`, `report.json`, `report.csv` and `card.json`.
-          family: of rooms: find, lift or place.
-          style: of the goals' texts, state or imperative.
+          family: of goals: find, lift or place in rooms, open_common or open_diverse on screens.
+          style: of the goals' texts: state or imperative, and on screens screenshot or imperative_app.
           episodes: random walks of each half; as many first frames, a quarter as many demonstrations and near misses.
           steps: frames of a random walk.
-          size: cells a side of the rooms.
-          objects: in a room.
-          held_out: objects that captions of training did not name; goals about them are a family of their own.
+          env_arguments: of the environment, such as `size 8 objects 4` for rooms.
+          held_out: objects, or apps, that captions of training did not name, by default as many as those of `limbeck
+            rewards train`; goals about them are a family of their own.
           target: highest rate of false positives per frame.
           min_positives: true frames below which a goal is never rewarded.
           threshold: where the model is not calibrated.
-          seed: of the episodes, and of the split of objects.
+          seed: of the episodes, and of the split of objects or apps.
           json: print JSON.
         """
         return dict(locals())
 
     given = parse(options, "rewards evaluate", arguments)
     model = load(given["name"], **given["arguments"])
-    goals = family_goals(given["family"])
-    texts = [goal.text(given["style"]) for goal in goals]
-    where = {key: given[key] for key in ("family", "episodes", "steps", "size", "objects", "seed")}
-    families = _families(goals, texts, given["held_out"], given["seed"])
-    judged = room_frames(**where, split=2)
-    scores, truth = _scores(model, judged, texts), goal_truth(goals, judged.facts)
+    world = world_of(given["family"])
+    goals, texts = _goals(world, given["family"], given["style"])
+    where = {key: given[key] for key in ("family", "episodes", "steps", "seed")}
+    where |= _environment_arguments(world, given["env_arguments"])
+    held_out = world.captions().held_out if given["held_out"] is None else given["held_out"]
+    named = world.named(given["seed"], held_out)
+    families = {text: _TRAIN if named(goal) else _HELD_OUT for goal, text in zip(goals, texts)}
+    judged = world.strata(**where, split=2)
+    pictures = world.pictures(judged.symbols)
+    scores, truth = _scores(model, pictures, texts), world.truth(goals, judged.facts)
     thresholds: Any = given["threshold"]
     card = None
     if _can_calibrate(model):
         config = CalibrationConfig(target=given["target"], min_positives=given["min_positives"])
-        card = _calibrated(model, room_frames(**where, split=1), goals, texts, config)
+        card = _calibrated(model, world, world.strata(**where, split=1), goals, texts, config)
         thresholds = card.levels(texts)
     elif isinstance(model, CalibratedReward):
         thresholds = 0.5
@@ -101,7 +102,7 @@ def evaluate_command(arguments: Sequence[str]) -> None:
         scores, truth, episodes, judged.time, judged.stratum, texts, thresholds, families=families
     )
     out: pathlib.Path = given["out"]
-    write_report(out, found, render_frames(judged.symbols), card, f"{model_name(model)} on {given['family']}")
+    write_report(out, found, pictures, card, f"{model_name(model)} on {given['family']}")
     if card is not None:
         save_card(card, out / "card.json")
         pairs = Pairs.of(scores, truth, episodes, judged.time, texts)
@@ -116,11 +117,20 @@ def model_name(model: Any) -> str:
     return getattr(model, "name", type(model).__name__)
 
 
-def _families(goals: Sequence[Goal], texts: Sequence[str], count: int, seed: int) -> dict[str, str]:
-    named: frozenset[Object] = (
-        split_goals(seed, count)[0] if count else frozenset(o for g in goals for o in g.objects)
-    )
-    return {text: _TRAIN if set(goal.objects) <= named else _HELD_OUT for goal, text in zip(goals, texts)}
+def _goals(world: World, family: str, style: str) -> tuple[list[Any], list[str]]:
+    """The family's goals and their texts."""
+    if style not in world.styles:
+        raise UsageError(f"a style of {family} is one of {', '.join(world.styles)}, got {style!r}")
+    goals = list(world.goals(family))
+    return goals, [goal.text(style) for goal in goals]
+
+
+def _environment_arguments(world: World, given: dict[str, Any]) -> dict[str, Any]:
+    if unknown := set(given) - set(world.arguments):
+        raise UsageError(
+            f"{world.name} have no argument {sorted(unknown)[0]!r} here; known: {', '.join(world.arguments)}"
+        )
+    return {**world.arguments, **given}
 
 
 def _can_calibrate(model: Any) -> bool:
@@ -128,22 +138,25 @@ def _can_calibrate(model: Any) -> bool:
 
 
 def _calibrated(
-    model: Any, frames: Frames, goals: Sequence[Goal], texts: Sequence[str], config: CalibrationConfig
+    model: Any,
+    world: World,
+    frames: Frames,
+    goals: Sequence[Any],
+    texts: Sequence[str],
+    config: CalibrationConfig,
 ) -> Calibration:
     episodes = [f"calibration {episode}" for episode in frames.episode]
-    pairs = Pairs.of(
-        _scores(model, frames, texts), goal_truth(goals, frames.facts), episodes, frames.time, texts
-    )
+    scores = _scores(model, world.pictures(frames.symbols), texts)
+    pairs = Pairs.of(scores, world.truth(goals, frames.facts), episodes, frames.time, texts)
     return calibrate(pairs, model.encoder.fingerprint, head_settings(model.head), config)
 
 
-def _scores(model: Any, frames: Frames, texts: Sequence[str]) -> np.ndarray:
+def _scores(model: Any, pictures: np.ndarray, texts: Sequence[str]) -> np.ndarray:
     """`[N, G]`."""
     if form_of(model) != "callable":
         raise UsageError(
             "frames are judged by models of the callable form; give an encoder a head (EncoderReward)"
         )
-    pictures = render_frames(frames.symbols)
     if hasattr(model, "embed"):
         embeddings = model.embed(pictures)
         return np.stack([model.score(embeddings, [text] * len(pictures)) for text in texts], axis=1)

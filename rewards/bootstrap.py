@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -26,6 +26,11 @@ class Estimate(NamedTuple):
     low: np.ndarray
     high: np.ndarray
     defined: np.ndarray
+
+    def rounded(self, digits: int = 4) -> dict[str, Any]:
+        """`value` and its interval `ci` as JSON-able numbers."""
+        low, high = round(float(self.low), digits), round(float(self.high), digits)
+        return {"value": round(float(self.value), digits), "ci": [low, high]}
 
 
 class Bootstrap(NamedTuple):

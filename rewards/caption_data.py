@@ -9,7 +9,8 @@ from ..envs.captions import Caption, captions, swap, truth_matrix
 from ..envs.facts import NUM_OBJECTS, OBJECTS, FactArrays, Facts, Object, neighbours, to_facts
 from ..envs.goals import split_goals
 from .clip_training import CaptionedBatch
-from .room_frames import FAMILIES, Frames, random_walks, render_frames
+from .frames import Frames
+from .room_frames import FAMILIES, random_walks, render_frames
 
 
 # What a batch is about, in equal shares as far as there is any of each: rare things must be seen and named, too.

@@ -1,10 +1,8 @@
-"""A CLIP as a reward model about rooms, by name: `--reward limbeck.rewards.clip_reward:clip_reward`."""
+"""A CLIP as a reward model about a world of pictures, by name: `--reward limbeck.rewards.clip_reward:clip_reward`."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from ..envs import make
-from ..envs.goals import Goal
 from .cache import CachedEncoder
 from .calibrated import CalibratedReward
 from .card import load_card
@@ -13,15 +11,7 @@ from .contract import RewardError
 from .encoder_reward import EncoderReward
 from .heads import CosineHead, SigmoidHead, SoftmaxHead
 from .jax_clip import JaxClip
-from .room_frames import FAMILIES
-
-
-# What is true where none of a family's goals is.
-_NULLS = {
-    "find": ("facing a wall", "facing nothing"),
-    "lift": ("holding nothing",),
-    "place": ("nothing in view",),
-}
+from .worlds import world_of
 
 
 def clip_reward(
@@ -34,12 +24,12 @@ def clip_reward(
     in_jax: bool = False,
     cache: int = 100_000,
 ) -> Any:
-    """An `EncoderReward` of a CLIP about the goals of a family of rooms, calibrated where a card is given.
+    """An `EncoderReward` of a CLIP about the goals of a family, calibrated where a card is given.
 
     Args:
       model: as `OpenClip` takes it, such as `local-dir:runs/clips/s`.
-      family: `find`, `lift` or `place`.
-      style: of the goals' texts, `state` or `imperative`.
+      family: `find`, `lift` or `place` of rooms, `open_common` or `open_diverse` of screens.
+      style: of the goals' texts: `state` or `imperative`, and of screens `screenshot` or `imperative_app`.
       head: `cosine`; `softmax` over all goals of the family and what is true where none is (Baumli et al. 2024); or
         `sigmoid`, for models trained with SigLIP's loss, with the scale and bias that they learned.
       temperature: of the softmax.
@@ -48,9 +38,13 @@ def clip_reward(
       cache: embeddings that are kept.
 
     Raises:
-      RewardError: an unknown family or head.
+      RewardError: an unknown family, style or head.
       ValueError: a model that cannot be loaded, or a card for something else.
     """
+    if style not in world_of(family).styles:
+        raise RewardError(
+            f"a style of {family} is one of {', '.join(world_of(family).styles)}, got {style!r}"
+        )
     goals = [goal.text(style) for goal in family_goals(family)]
     encoder: Any = JaxClip(model.removeprefix("local-dir:")) if in_jax else OpenClip(model)
     made = EncoderReward(
@@ -59,19 +53,18 @@ def clip_reward(
     return CalibratedReward(made, load_card(card), allow_abstained=True) if card else made
 
 
-def family_goals(family: str) -> list[Goal]:
-    """The goals of a family of rooms, in the order of its tasks. Raises `RewardError` for another family."""
-    if family not in FAMILIES:
-        raise RewardError(f"a family is one of {', '.join(FAMILIES)}, got {family!r}")
-    room: Any = make("rooms", family=family)
-    return list(room.goals)
+def family_goals(family: str) -> list[Any]:
+    """The goals of a family, in the order of its tasks. Raises `RewardError` for a family of no world."""
+    return list(world_of(family).goals(family))
 
 
 def _head(name: str, goals: Sequence[str], family: str, temperature: float, encoder: Any) -> Any:
     if name == "cosine":
         return CosineHead()
     if name == "softmax":
-        return SoftmaxHead(negatives=tuple(goals), nulls=_NULLS[family], temperature=temperature)
+        return SoftmaxHead(
+            negatives=tuple(goals), nulls=world_of(family).families[family], temperature=temperature
+        )
     if name == "sigmoid":
         scale, bias = encoder.logit_scale, encoder.logit_bias
         if bias is None:

@@ -92,6 +92,7 @@ def train_clip(
     merges: list[Merge],
     batch: Callable[[int], CaptionedBatch],
     image: int = 56,
+    patch: int = 8,
 ) -> pathlib.Path:
     """Trains what is not trained yet of a model, and saves it with its tokenizer.
 
@@ -104,6 +105,7 @@ def train_clip(
       merges: of the tokenizer.
       batch: the batch of an update, a function of its number alone.
       image: height and width of the frames.
+      patch: of the ViT, in pixels.
 
     Returns:
       The directory, for `local-dir:`.
@@ -115,11 +117,11 @@ def train_clip(
     from safetensors.torch import save_file
 
     directory.mkdir(parents=True, exist_ok=True)
-    settings = dataclasses.asdict(config) | {"merges": len(merges), "image": image}
+    settings = dataclasses.asdict(config) | {"merges": len(merges), "image": image, "patch": patch}
     _check_settings(directory / "settings.json", settings)
     if (directory / WEIGHTS_FILE).exists():
         return directory
-    model = build(config, merges, image)
+    model = build(config, merges, image, patch)
     save_merges(directory / MERGES_FILE, merges)
     tokenize = tokenizer(directory / MERGES_FILE, config.context)
     optimiser = torch.optim.AdamW(_groups(model, config.weight_decay), lr=1.0, betas=(0.9, 0.98), eps=1e-6)
@@ -157,7 +159,7 @@ def train_clip(
             if (step + 1) % config.checkpoint_every == 0 and step + 1 < config.steps:
                 state.save(step + 1)
     model.eval()
-    about = {"model_cfg": _config(config, merges, image), "preprocess_cfg": _preprocessing(image)}
+    about = {"model_cfg": _config(config, merges, image, patch), "preprocess_cfg": _preprocessing(image)}
     (directory / CONFIG_FILE).write_text(json.dumps(about, indent=2) + "\n")
     # The weights come last: a directory that has them is whole.
     unfinished = directory / f"{WEIGHTS_FILE}.unfinished"
@@ -167,14 +169,14 @@ def train_clip(
     return directory
 
 
-def build(config: ClipTrainConfig, merges: list[Merge], image: int = 56) -> Any:
+def build(config: ClipTrainConfig, merges: list[Merge], image: int = 56, patch: int = 8) -> Any:
     """open_clip's model with fresh weights of the seed."""
     import torch
 
     open_clip = import_open_clip()
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        return open_clip.CLIP(**_config(config, merges, image), output_dict=True)
+        return open_clip.CLIP(**_config(config, merges, image, patch), output_dict=True)
 
 
 def tokenizer(path: pathlib.Path, context: int) -> Callable[[Sequence[str]], Any]:
@@ -213,11 +215,9 @@ def _groups(model: Any, weight_decay: float) -> list[dict[str, Any]]:
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
 
 
-def _config(config: ClipTrainConfig, merges: list[Merge], image: int) -> dict[str, Any]:
+def _config(config: ClipTrainConfig, merges: list[Merge], image: int, patch: int) -> dict[str, Any]:
     siglip_batch = config.batch if config.loss == "siglip" else 0
-    return model_config(
-        config.size, vocabulary_size(merges), config.context, image, siglip_batch=siglip_batch
-    )
+    return model_config(config.size, vocabulary_size(merges), config.context, image, patch, siglip_batch)
 
 
 def _preprocessing(image: int) -> dict[str, Any]:
@@ -236,7 +236,8 @@ def _check_settings(path: pathlib.Path, settings: dict[str, Any]) -> None:
     if not path.exists():
         path.write_text(json.dumps(settings, indent=2) + "\n")
         return
-    before = json.loads(path.read_text())
+    # Models of before patches were recorded have 8.
+    before = {"patch": 8} | json.loads(path.read_text())
     differences = [
         f"{name}: {before.get(name)} there, {value} now"
         for name, value in settings.items()

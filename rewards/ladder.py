@@ -1,27 +1,18 @@
 """The ladder: small CLIPs of several sizes on one recipe, trained by one call that goes on where it stopped."""
 
 import dataclasses
-import itertools
 import json
 import pathlib
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
-
-from ..envs.captions import vocabulary
-from ..envs.facts import NUM_OBJECTS, OBJECTS, neighbours
-from ..envs.goals import Goal, split_goals
-from .agreement import swapped_pair_accuracy
-from .bootstrap import Estimate
+from . import worlds
 from .bpe import learn_merges
-from .caption_data import CaptionConfig, CaptionedFrames, walked_frames
 from .clip import OpenClip
 from .clip_sizes import SIZES
 from .clip_training import ClipTrainConfig, train_clip
-from .metrics import average_precision
-from .pairs import Pairs
-from .room_frames import Frames, goal_truth, render_frames
+from .frames import Frames
+from .worlds import World
 
 
 SCORES_FILE, CARD_FILE = "scores.json", "README.md"
@@ -30,36 +21,37 @@ STEPS = {"xxs": 1500, "xs": 1500, "s": 2000, "m": 2500, "l": 3000}
 _COMPARED_EPISODES = 40
 
 
-class _Encoder(Protocol):
-    def encode_frames(self, frames: np.ndarray) -> np.ndarray: ...
-
-    def encode_goals(self, texts: Sequence[str]) -> np.ndarray: ...
-
-
 def train_ladder(
     directory: pathlib.Path,
     sizes: Sequence[str] = tuple(SIZES),
-    captions: CaptionConfig | None = None,
+    captions: Any = None,
     training: ClipTrainConfig | None = None,
+    world: str = "rooms",
 ) -> dict[str, dict[str, Any]]:
     """Trains what is missing of the ladder, compares every rung on episodes that none was trained on, writes cards.
 
     Args:
       directory: takes a model in a directory of its own for each size.
       sizes: of `clip_sizes.SIZES`.
-      captions: what they see and read.
+      captions: what they see and read, a `captions` of the world.
       training: how; without it each size has its own number of updates, `STEPS`.
+      world: of the pictures, `rooms` or `screens`.
 
     Returns:
       What `compare` found of each size.
 
     Raises:
-      ValueError: an unknown size, or a directory that holds models of other settings.
+      ValueError: an unknown size or world, captions of another world, or a directory with models of other settings.
     """
-    captions = captions or CaptionConfig()
+    seen = worlds.world(world)
+    captions = captions or seen.captions()
+    if not isinstance(captions, seen.captions):
+        raise ValueError(
+            f"the captions of {world} are a {seen.captions.__name__}, got a {type(captions).__name__}"
+        )
     if unknown := set(sizes) - set(SIZES):
         raise ValueError(f"there is no size {sorted(unknown)[0]!r}; known: {', '.join(SIZES)}")
-    merges = learn_merges(vocabulary())
+    merges = learn_merges(seen.words())
     frames: Frames | None = None
     compared: Frames | None = None
     found = {}
@@ -67,50 +59,22 @@ def train_ladder(
         config = dataclasses.replace(training or ClipTrainConfig(steps=STEPS[size]), size=size)
         path = directory / size
         path.mkdir(parents=True, exist_ok=True)
-        _check(path / "captions.json", dataclasses.asdict(captions))
+        _check(path / "captions.json", {"world": world} | dataclasses.asdict(captions))
         if not (path / SCORES_FILE).exists():
-            frames = frames or walked_frames(captions, captions.episodes)
-            train_clip(path, config, merges, CaptionedFrames(frames, captions, config.batch))
-            compared = compared or walked_frames(captions, _COMPARED_EPISODES, split=1)
-            scores = compare(OpenClip(f"local-dir:{path}"), compared, captions)
-            (path / CARD_FILE).write_text(model_card(size, captions, config, scores))
+            frames = frames or seen.walks(captions, captions.episodes, 0)
+            batches = seen.batches(frames, captions, config.batch)
+            train_clip(path, config, merges, batches, seen.image, seen.patch)
+            compared = compared or seen.walks(captions, _COMPARED_EPISODES, 1)
+            scores = seen.compare(OpenClip(f"local-dir:{path}"), compared, captions)
+            (path / CARD_FILE).write_text(model_card(seen, size, captions, config, scores))
             (path / SCORES_FILE).write_text(json.dumps(scores, indent=2) + "\n")
         found[size] = json.loads((path / SCORES_FILE).read_text())
     return found
 
 
-def compare(encoder: _Encoder, frames: Frames, captions: CaptionConfig) -> dict[str, Any]:
-    """How well cosines tell what is true, by frames of episodes that the encoder was not trained on.
-
-    Args:
-      encoder: of frames and texts.
-      frames: of whole episodes.
-      captions: of its training; its split says which objects were held out.
-
-    Returns:
-      Average precision of "facing" and "holding" goals about objects of training and about held-out ones, of the
-      texts that describe the state and of instructions; and the accuracy on *Place* captions against the same with
-      the colours exchanged (chance is 0.5). Each with its interval over episodes.
-    """
-    images = encoder.encode_frames(render_frames(frames.symbols))
-    train, held_out = (
-        sorted(objects, key=OBJECTS.index) for objects in split_goals(captions.seed, captions.held_out)
-    )
-    result: dict[str, Any] = {"frames": len(images), "episodes": int(frames.episode.max()) + 1}
-    for name, predicate in (("find", "face"), ("lift", "hold")):
-        for split, objects in (("train", train), ("held_out", held_out)):
-            goals = [Goal(predicate, *thing) for thing in objects]
-            truth = goal_truth(goals, frames.facts)
-            for style in ("state", "imperative"):
-                texts = [goal.text(style) for goal in goals]
-                scores = images @ encoder.encode_goals(texts).T
-                pairs = Pairs.of(scores, truth, frames.episode, frames.time, texts)
-                result[f"{name}.{split}.{style}"] = _estimate(average_precision(pairs))
-    result["place.swapped"] = _estimate(_swapped(encoder, images, frames, set(train)))
-    return result
-
-
-def model_card(size: str, captions: CaptionConfig, training: ClipTrainConfig, scores: dict[str, Any]) -> str:
+def model_card(
+    world: World, size: str, captions: Any, training: ClipTrainConfig, scores: dict[str, Any]
+) -> str:
     """What a model is, what it was trained on, and how well it does, in Markdown."""
     rows = [
         f"| {name} | {value['value']:.3f} ({value['ci'][0]:.3f} to {value['ci'][1]:.3f}) |"
@@ -123,15 +87,14 @@ def model_card(size: str, captions: CaptionConfig, training: ClipTrainConfig, sc
     }
     return "\n".join(
         [
-            f"# CLIP {size} of MiniGrid rooms",
+            f"# CLIP {size} of {world.title}",
             "",
-            "A small image-text model of open_clip's, trained from scratch on frames of random walks in rendered rooms",
+            f"A small image-text model of open_clip's, trained from scratch on {world.sees}",
             "and captions made from the environment's true state. It knows nothing else. Load it with",
             "`local-dir:` and the path of this folder.",
             "",
             f"Compared on {scores['frames']} frames of {scores['episodes']} episodes that it was not trained on:",
-            "average precision of goals (find: facing an object, lift: holding one), accuracy against captions with",
-            "colours exchanged (place.swapped, chance 0.5), with 95 % intervals over episodes.",
+            f"{world.measures}, with 95 % intervals over episodes.",
             "",
             "| what | measured |",
             "|---|---|",
@@ -145,41 +108,9 @@ def model_card(size: str, captions: CaptionConfig, training: ClipTrainConfig, sc
     )
 
 
-def _swapped(encoder: _Encoder, images: np.ndarray, frames: Frames, named: set) -> Estimate:
-    """Of every pair of neighbours of two colours and kinds in view, the true caption against the swapped one."""
-    beside = neighbours(frames.facts.floor)
-    true, swapped, episodes = [], [], []
-    texts: dict[str, int] = {}
-    for i, j in itertools.combinations(range(NUM_OBJECTS), 2):
-        (a, kind_a), (b, kind_b) = OBJECTS[i], OBJECTS[j]
-        if a == b or kind_a == kind_b or not {OBJECTS[i], OBJECTS[j], (b, kind_a), (a, kind_b)} <= named:
-            continue
-        other = beside[:, OBJECTS.index((b, kind_a)), OBJECTS.index((a, kind_b))]
-        rows = np.flatnonzero(beside[:, i, j] & ~other)
-        places = [
-            texts.setdefault(Goal("next_to", *first, *second).text("state"), len(texts))
-            for first, second in ((OBJECTS[i], OBJECTS[j]), ((b, kind_a), (a, kind_b)))
-        ]
-        true += [(row, places[0]) for row in rows]
-        swapped += [(row, places[1]) for row in rows]
-        episodes += frames.episode[rows].tolist()
-    vectors = encoder.encode_goals(list(texts))
-    scores = [
-        np.einsum("nd,nd->n", images[[row for row, _ in side]], vectors[[place for _, place in side]])
-        for side in (true, swapped)
-    ]
-    return swapped_pair_accuracy(scores[0], scores[1], episodes)
-
-
-def _estimate(estimate: Estimate) -> dict[str, Any]:
-    return {
-        "value": round(float(estimate.value), 4),
-        "ci": [round(float(x), 4) for x in (estimate.low, estimate.high)],
-    }
-
-
 def _check(path: pathlib.Path, captions: dict[str, Any]) -> None:
-    if path.exists() and (before := json.loads(path.read_text())) != captions:
+    # Before there were worlds there were rooms.
+    if path.exists() and (before := {"world": "rooms"} | json.loads(path.read_text())) != captions:
         changed = [name for name, value in captions.items() if before.get(name) != value]
         raise ValueError(
             f"{path.parent} holds a model trained on other captions ({', '.join(changed)}); choose another directory"

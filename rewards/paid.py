@@ -55,13 +55,18 @@ class Paid:
         )
 
 
-def pay_by(model: Any, encode: Callable[[jax.Array], jax.Array]) -> Pay:
+def pay_by(
+    model: Any,
+    encode: Callable[[jax.Array], jax.Array],
+    render: Callable[[jax.Array], jax.Array] = render,
+) -> Pay:
     """The pure function of an `EncoderReward`, or of a `CalibratedReward` of one, on observations with `symbols`.
 
     Args:
       model: its goals are those of the environment, in the order of its tasks.
       encode: frames uint8 `[N, H, W, 3]` to embeddings `[N, D]`, pure JAX, such as `partial(clip.frames_fn, params)`
         of the `JaxClip` whose rewards they are.
+      render: symbols to the picture; without it MiniGrid's. `worlds.world(name).render` is a world's.
 
     Raises:
       RewardError: a model of another form.

@@ -1,8 +1,7 @@
-"""Frames of Rooms with what is true of them: random walks, first frames, demonstrations and near misses."""
+"""Frames of Rooms with what is true of them."""
 
-import functools
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,34 +11,18 @@ from ..envs import make
 from ..envs.facts import OBJECTS, FactArrays, neighbours, read_facts
 from ..envs.goals import Goal
 from ..envs.view_render import render
+from .frames import Frames, strata, to_frames, walks
 
 
 FAMILIES = ("find", "lift", "place")
-RESET, WALK, DEMONSTRATION, NEAR_MISS = "reset", "random walk", "demonstration", "near miss"
-
-
-class Frames(NamedTuple):
-    """Frames of whole episodes.
-
-    Attributes:
-      symbols: uint8 `[N, 7, 7, 3]`, of which `render_frames` makes the pictures.
-      facts: of each.
-      episode: int32 `[N]`, from 0 on.
-      time: int32 `[N]`, the step within the episode.
-      stratum: `[N]` of what kind of episode each is.
-    """
-
-    symbols: np.ndarray
-    facts: FactArrays
-    episode: np.ndarray
-    time: np.ndarray
-    stratum: np.ndarray
+# Without toggling, which makes boxes vanish, and without the action that does nothing.
+_ACTIONS = range(5)
 
 
 def random_walks(
     families: Sequence[str], episodes: int, steps: int, size: int, objects: int, seed: int, split: int
 ) -> Frames:
-    """Frames of episodes in which the agent acts at random, toggling excepted: that makes boxes vanish.
+    """Frames of episodes in which the agent acts at random, toggling excepted.
 
     Args:
       families: of Rooms.
@@ -50,18 +33,17 @@ def random_walks(
       seed: of the episodes.
       split: another number, other episodes.
     """
-    parts: list[np.ndarray] = []
+    parts = []
     for family in families:
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), split), FAMILIES.index(family))
-        walk = _walk(family, size, objects, steps)
-        parts.extend(np.asarray(walk(jax.random.split(key, episodes))))
-    return _frames([(WALK, part) for part in parts])
+        parts += walks(_room(family, size, objects, steps), _ACTIONS, key, episodes, steps)
+    return to_frames(parts, read_facts)
 
 
 def room_frames(
     family: str, episodes: int, steps: int, size: int, objects: int, seed: int, split: int
 ) -> Frames:
-    """Frames of the four kinds of episodes on which a reward model is judged.
+    """Frames of the four kinds of episodes on which a reward model is judged (`frames.strata`).
 
     Args:
       family: of Rooms.
@@ -73,14 +55,7 @@ def room_frames(
       split: another number, other episodes.
     """
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), split), 100 + FAMILIES.index(family))
-    of_walks, of_resets, of_shown = jax.random.split(key, 3)
-    walks = np.asarray(_walk(family, size, objects, steps)(jax.random.split(of_walks, episodes)))
-    resets = np.asarray(_walk(family, size, objects, 1)(jax.random.split(of_resets, episodes)))
-    room = _room(family, size, objects, steps)
-    shown = [
-        part for one in jax.random.split(of_shown, max(1, episodes // 4)) for part in _demonstrated(room, one)
-    ]
-    return _frames([*((WALK, part) for part in walks), *((RESET, part) for part in resets), *shown])
+    return to_frames(strata(_room(family, size, objects, steps), _ACTIONS, key, episodes, steps), read_facts)
 
 
 def goal_truth(goals: Sequence[Goal], facts: FactArrays) -> np.ndarray:
@@ -102,34 +77,6 @@ def render_frames(symbols: np.ndarray) -> np.ndarray:
     return np.asarray(_render(jnp.asarray(symbols)))
 
 
-def _frames(episodes: Sequence[tuple[str, np.ndarray]]) -> Frames:
-    lengths = [len(part) for _, part in episodes]
-    symbols = np.concatenate([part for _, part in episodes])
-    return Frames(
-        symbols,
-        FactArrays(*(np.asarray(part) for part in read_facts(symbols))),
-        np.repeat(np.arange(len(episodes), dtype=np.int32), lengths),
-        np.concatenate([np.arange(length, dtype=np.int32) for length in lengths]),
-        np.repeat([name for name, _ in episodes], lengths),
-    )
-
-
-def _demonstrated(room: Any, key: jax.Array) -> Iterator[tuple[str, np.ndarray]]:
-    """Of one room: the way to its goal, and the ways to goals that are nearly the same."""
-    of_task, of_reset = jax.random.split(key)
-    task = room.sample_task(of_task)
-    state, timestep = _reset(room)(of_reset, task)
-    ways = [(DEMONSTRATION, room.demonstrate(state, task))]
-    ways += [(NEAR_MISS, actions) for _, actions in room.near_misses(state, task)]
-    for name, actions in ways:
-        seen, now = [np.asarray(timestep.observation["symbols"])], state
-        for action in actions:
-            now, after = _step(room)(of_reset, task, now, action)
-            seen.append(np.asarray(after.observation["symbols"]))
-        yield name, np.stack(seen)
-
-
-@functools.cache
 def _room(family: str, size: int, objects: int, steps: int) -> Any:
     return make(
         "rooms",
@@ -140,41 +87,6 @@ def _room(family: str, size: int, objects: int, steps: int) -> Any:
         views=("symbols",),
         reward="none",
     )
-
-
-@functools.cache
-def _walk(family: str, size: int, objects: int, steps: int) -> Any:
-    room = _room(family, size, objects, steps)
-    # Without toggling and without the action that does nothing.
-    count = room.action_spec().num_values - 2
-
-    def one(key: jax.Array) -> jax.Array:
-        """uint8 `[steps, 7, 7, 3]`."""
-        of_task, of_reset, of_walk = jax.random.split(key, 3)
-        task = room.sample_task(of_task)
-        state, timestep = room.reset(of_reset, task)
-
-        def step(carry, key):
-            state, seen = carry
-            choice, moves = jax.random.split(key)
-            action = jax.random.randint(choice, (), 0, count)
-            state, timestep = room.step(moves, task, state, action)
-            return (state, timestep.observation["symbols"]), seen
-
-        first = (state, timestep.observation["symbols"])
-        return jax.lax.scan(step, first, jax.random.split(of_walk, steps))[1]
-
-    return jax.jit(jax.vmap(one))
-
-
-@functools.cache
-def _reset(room: Any) -> Any:
-    return jax.jit(room.reset)
-
-
-@functools.cache
-def _step(room: Any) -> Any:
-    return jax.jit(room.step)
 
 
 _render = jax.jit(render)

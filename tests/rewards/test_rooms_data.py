@@ -10,11 +10,8 @@ from limbeck.envs.goals import Goal, is_true, parse_goal, split_goals
 from limbeck.rewards.caption_data import CaptionConfig, CaptionedFrames, walked_frames
 from limbeck.rewards.clip_reward import family_goals
 from limbeck.rewards.contract import RewardError
+from limbeck.rewards.frames import DEMONSTRATION, NEAR_MISS, RESET, WALK
 from limbeck.rewards.room_frames import (
-    DEMONSTRATION,
-    NEAR_MISS,
-    RESET,
-    WALK,
     goal_truth,
     render_frames,
     room_frames,
@@ -142,7 +139,9 @@ class Truthful:
 
 def test_models_are_compared_by_the_truth() -> None:
     pytest.importorskip("torch")
-    from limbeck.rewards.ladder import compare, model_card
+    from limbeck.rewards.ladder import model_card
+    from limbeck.rewards.room_comparison import compare
+    from limbeck.rewards.worlds import world
 
     frames = walked_frames(CaptionConfig(episodes=60, steps=20), 60, split=1)
     known = compare(Truthful(frames), frames, CAPTIONS)
@@ -153,7 +152,7 @@ def test_models_are_compared_by_the_truth() -> None:
     assert noisy["place.swapped"]["value"] < 0.95
     from limbeck.rewards.clip_training import ClipTrainConfig
 
-    card = model_card("xxs", CAPTIONS, ClipTrainConfig(size="xxs"), known)
+    card = model_card(world("rooms"), "xxs", CAPTIONS, ClipTrainConfig(size="xxs"), known)
     assert "| place.swapped | 1.000 (1.000 to 1.000) |" in card and "| captions.held_out | 3 |" in card
 
 
