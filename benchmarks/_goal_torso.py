@@ -10,7 +10,7 @@ import numpy as np
 from limbeck.agents.torsos import Torso
 
 
-_MATCH, _CELL, _SEEN = 8, 4, 128
+_MATCH, _NAMED, _CELL, _SEEN = 8, 32, 4, 128
 
 
 def goal_torso(observation_spec: Mapping[str, Any], hidden: tuple[int, ...]) -> Torso:
@@ -19,7 +19,8 @@ def goal_torso(observation_spec: Mapping[str, Any], hidden: tuple[int, ...]) -> 
     The goal enters by these comparisons alone. The network on a cell, the same for all cells and goals, learns which
     word is about which property ("the third is about colours"), so that words known from some goals are understood
     in new combinations of them. That is attention's score (Vaswani et al. 2017) without the softmax: a goal that is
-    not in view must be told from one that is.
+    not in view must be told from one that is. Labels are words themselves: goal and label go through the same random
+    projection, so that even a word that no goal of training had fits itself best.
 
     Args:
       observation_spec: `symbols`, integers `[H, W, C]`; `text`, tokens `[L]`, 0 = padding; where there are any,
@@ -37,9 +38,15 @@ def goal_torso(observation_spec: Mapping[str, Any], hidden: tuple[int, ...]) -> 
         seen, said = jnp.asarray(observation["symbols"]), _one_hot(observation["text"], vocabulary)
         seen = seen.reshape(*seen.shape[:-3], -1, seen.shape[-1])
         channels = [_one_hot(seen[..., c], int(n) + 1, first=0) for c, n in enumerate(high)]
-        parts = [_compared(channels, said, "symbols")]
+        scores = [_fits(cells, said, f"symbols_{c}") for c, cells in enumerate(channels)]
+        parts = [_summary(scores, channels, "symbols")]
         if "labels" in observation:
-            parts.append(_compared([_one_hot(observation["labels"], vocabulary).sum(-2)], said, "labels"))
+            labels = _one_hot(observation["labels"], vocabulary).sum(-2)
+            project = hk.Linear(
+                _NAMED, with_bias=False, w_init=hk.initializers.RandomNormal(_NAMED**-0.5), name="labels"
+            )
+            fits = jnp.einsum("...nd,...ld->...nl", project(labels), project(said))
+            parts.append(_summary([fits], [], "labels"))
         if "direction" in observation:
             parts.append(jax.nn.one_hot(observation["direction"], 4))
         x = jnp.concatenate(parts, axis=-1)
@@ -57,15 +64,17 @@ def _one_hot(numbers: Any, count: int, first: int = 1) -> jax.Array:
     return jax.nn.one_hot(jnp.where(numbers < first, -1, numbers), count)
 
 
-def _compared(channels: list[jax.Array], said: jax.Array, name: str) -> jax.Array:
-    """Properties `[..., N, F]` of N cells and words `[..., L, V]` to features `[..., _SEEN]`."""
-    scores = []
-    for c, cells in enumerate(channels):
-        keys = hk.Linear(_MATCH, with_bias=False, name=f"{name}_{c}_keys")(cells)
-        words = hk.Linear(_MATCH, with_bias=False, name=f"{name}_{c}_words")(said)
-        scores.append(jnp.einsum("...nd,...ld->...nl", keys, words))
-    plain = hk.Linear(_CELL, name=f"{name}_plain")(jnp.concatenate(channels, axis=-1))
-    x = jnp.concatenate([*scores, plain], axis=-1)
+def _fits(cells: jax.Array, said: jax.Array, name: str) -> jax.Array:
+    """`[..., N, L]`, how well words `[..., L, V]` fit one property `[..., N, F]` of cells."""
+    keys = hk.Linear(_MATCH, with_bias=False, name=f"{name}_keys")(cells)
+    words = hk.Linear(_MATCH, with_bias=False, name=f"{name}_words")(said)
+    return jnp.einsum("...nd,...ld->...nl", keys, words)
+
+
+def _summary(scores: list[jax.Array], cells: list[jax.Array], name: str) -> jax.Array:
+    """Scores `[..., N, L]` and properties `[..., N, F]` of N cells to features `[..., _SEEN]`."""
+    plain = [hk.Linear(_CELL, name=f"{name}_plain")(jnp.concatenate(cells, axis=-1))] if cells else []
+    x = jnp.concatenate([*scores, *plain], axis=-1)
     x = jax.nn.relu(hk.Linear(16, name=f"{name}_cell_0")(x))
     x = jax.nn.relu(hk.Linear(8, name=f"{name}_cell_1")(x))
     return jax.nn.relu(hk.Linear(_SEEN, name=f"{name}_seen")(x.reshape(*x.shape[:-2], -1)))

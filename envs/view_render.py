@@ -52,7 +52,9 @@ def render_codes(codes: jax.Array, tile_size: int = 8) -> jax.Array:
     size = codes.shape[-1]
     # A row of a tile's pixels is one item, so that one gather lays the image out as it is; of 32-bit words, which
     # a CPU gathers some 30 times as fast as bytes.
-    words = jnp.asarray(_tile_rows(tile_size))[_row_numbers(codes, tile_size)]  # [..., V, tile_size, V, words]
+    words = jnp.asarray(_tile_rows(tile_size))[
+        _row_numbers(codes, tile_size)
+    ]  # [..., V, tile_size, V, words]
     pixels = jax.lax.bitcast_convert_type(words, jnp.uint8)
     pixels = pixels.reshape(*words.shape[:-1], -1)[..., : tile_size * 3]
     return pixels.reshape(*codes.shape[:-2], size * tile_size, size * tile_size, 3)

@@ -1,7 +1,6 @@
 """Thresholds against a search with scipy's binomial test; cards; the model under a card."""
 
 import dataclasses
-import itertools
 import json
 
 import numpy as np
@@ -165,10 +164,9 @@ def test_first_hits_as_trials(seed, target):
     entry = calibrate(pairs, "x", {}, config).by_goal()["well"]
     allowed = most_successes(80, target, 0.1)
     falling = np.unique(pairs.scores)[::-1]
-    for above, score in itertools.pairwise(falling):
-        if wrong_first_hits(pairs, score) > allowed:
-            break
-    assert score < entry.threshold < above
+    wrong = np.array([wrong_first_hits(pairs, score) for score in falling])
+    first = np.flatnonzero(wrong > allowed)[0]
+    assert falling[first] < entry.threshold < falling[first - 1]
     assert entry.trials == 80
     assert entry.false_trials == wrong_first_hits(pairs, entry.threshold) <= allowed
     # A right hit ends the episode: what is false after it does no harm.
@@ -181,7 +179,12 @@ def test_first_hits_as_trials(seed, target):
 def test_first_hits_that_are_never_wrong_are_all_paid():
     """Thirty episodes of three frames each, the goal true in the first frames alone."""
     pairs = Pairs.of(
-        [0.5, 0.9, 0.1] * 30, [True, False, False] * 30, np.repeat(range(30), 3), [0, 1, 2] * 30, ["a"], [0] * 90
+        [0.5, 0.9, 0.1] * 30,
+        [True, False, False] * 30,
+        np.repeat(range(30), 3),
+        [0, 1, 2] * 30,
+        ["a"],
+        [0] * 90,
     )
     config = CalibrationConfig(target=0.2, delta=0.1, unit="first_hit", min_positives=1)
     entry = calibrate(pairs, "x", {}, config).thresholds[0]
