@@ -1,4 +1,4 @@
-"""A torso that compares every cell of what is seen with every word of the goal: policies that carry over to new goals."""
+"""A torso that compares every cell in view with every word of the goal: policies that carry over to new goals."""
 
 from collections.abc import Mapping
 from typing import Any

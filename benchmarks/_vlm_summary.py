@@ -142,14 +142,16 @@ def spearman(x: Any, y: Any) -> float:
     """NaN where one of them is constant."""
     if len(set(np.asarray(x).tolist())) < 2 or len(set(np.asarray(y).tolist())) < 2:
         return float("nan")
-    return float(scipy.stats.spearmanr(x, y)[0])
+    result: Any = scipy.stats.spearmanr(x, y)
+    return float(result.statistic)
 
 
 def kendall(x: Any, y: Any) -> float:
     """Tau-b; NaN where one of them is constant."""
     if len(set(np.asarray(x).tolist())) < 2 or len(set(np.asarray(y).tolist())) < 2:
         return float("nan")
-    return float(scipy.stats.kendalltau(x, y)[0])
+    result: Any = scipy.stats.kendalltau(x, y)
+    return float(result.statistic)
 
 
 def number(estimate: Estimate, digits: int = 4) -> dict[str, Any]:

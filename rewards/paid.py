@@ -137,8 +137,9 @@ class HostPay:
         leading = symbols.shape[:-3]
         rows = symbols.reshape(-1, *symbols.shape[-3:])
 
-        def make(places: list[int]) -> tuple[np.ndarray, int]:
-            return self._encoder.encode_frames(self._pictures(rows[places])), 0
+        def make(places: list[int]) -> tuple[list[np.ndarray], int]:
+            # Copies, or one embedding would hold all of its batch in memory.
+            return [row.copy() for row in self._encoder.encode_frames(self._pictures(rows[places]))], 0
 
         found = self._cache.fetch([row.tobytes() for row in rows], make)
         return np.asarray(found, np.float32).reshape(*leading, self._dimension)
