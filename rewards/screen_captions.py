@@ -11,9 +11,11 @@ from ..envs.screen_goals import APP_TEXTS
 
 
 # What can be said: the first three of each app or page, the others of the whole screen.
-PREDICATES = ("open", "icon", "page", "home", "app", "recents", "dialog", "dialog_home", "dialog_app")
+PREDICATES = ("open", "icon", "page", "home", "app", "recents", "dialog", "dialog_home", "dialog_elsewhere")
 _COUNTS = {"open": NUM_APPS, "icon": NUM_APPS, "page": NO_PAGE}
-_FIRST = dict(zip(PREDICATES, np.cumsum([0, *(_COUNTS.get(name, 1) for name in PREDICATES)]).tolist()))
+_FIRST: dict[str, int] = dict(
+    zip(PREDICATES, np.cumsum([0, *(_COUNTS.get(name, 1) for name in PREDICATES)]).tolist())
+)
 
 # Predicate -> paraphrases of what is so, of its instruction, and of what is not so.
 _SO: dict[str, tuple[str, ...]] = {
@@ -25,7 +27,7 @@ _SO: dict[str, tuple[str, ...]] = {
     "recents": ("the recent apps", "an overview of recent apps"),
     "dialog": ("a dialog", "a dialog on the screen"),
     "dialog_home": ("a dialog over the home screen",),
-    "dialog_app": ("a dialog over an app",),
+    "dialog_elsewhere": ("a dialog not over the home screen",),
 }
 _ASKED = {"open": (APP_TEXTS["imperative"], APP_TEXTS["imperative_app"])}
 _NOT_SO = {
@@ -45,8 +47,8 @@ class Statement:
     Attributes:
       predicate: `open`: an app fills the screen and nothing lies over it; `icon`: its icon is in view on a page of
         the home screen; `page`: that page is shown; `home`: any page is; `app`: any app is open; `recents`: the
-        overview of recent apps is shown; `dialog`: a dialog lies over what there is; `dialog_home` and `dialog_app`:
-        over the home screen, or not over it.
+        overview of recent apps is shown; `dialog`: a dialog lies over what there is; `dialog_home` and
+        `dialog_elsewhere`: over the home screen, or over an app or the overview, which facts do not tell apart.
       number: of the app in `APPS`, or of the page from 0; 0 for the others.
       positive: False for the negation.
 
@@ -116,8 +118,8 @@ def say(statements: Sequence[Statement], rng: np.random.Generator, imperative: f
 
 def truth_table(facts: ScreenFacts) -> np.ndarray:
     """bool `[N, S]`: which positive statements are true of facts with one leading axis, by `column`."""
-    covered, home = np.asarray(facts.covered), facts.page != NO_PAGE
-    opened = np.where(covered, NO_APP, facts.opened)
+    # Under a dialog nothing is opened.
+    covered, opened, home = np.asarray(facts.covered), np.asarray(facts.opened), facts.page != NO_PAGE
     icons = np.zeros((len(covered), NO_APP + 1), bool)
     np.put_along_axis(icons, np.asarray(facts.icons, np.int64), True, axis=1)
     an_app = opened != NO_APP

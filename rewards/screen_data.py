@@ -76,7 +76,7 @@ def split_apps(seed: int, count: int) -> tuple[frozenset[int], frozenset[int]]:
 
 def walked_screens(config: ScreenCaptionConfig, episodes: int, split: int = 0) -> Frames:
     """Random walks on screens of all families: split 0 for training, 1 to compare models on."""
-    return random_walks(FAMILIES, episodes, config.steps, config.seed, split)
+    return random_walks(tuple(FAMILIES), episodes, config.steps, config.seed, split)
 
 
 class CaptionedScreens:

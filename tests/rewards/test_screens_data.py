@@ -58,7 +58,7 @@ def said_of(statement: Statement, facts: ScreenFacts, i: int) -> bool:
         "recents": page == NO_PAGE and opened == NO_APP and not covered,
         "dialog": covered,
         "dialog_home": covered and page < NO_PAGE,
-        "dialog_app": covered and page == NO_PAGE,
+        "dialog_elsewhere": covered and page == NO_PAGE,
     }[statement.predicate]
     return shown == statement.positive
 

@@ -1,13 +1,16 @@
 """Worlds of pictures: what both have in common."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from limbeck.envs.facts import read_facts
 from limbeck.envs.screen_facts import read_screen_facts
+from limbeck.rewards import CosineHead, EncoderReward
 from limbeck.rewards.bpe import learn_merges, vocabulary_size
 from limbeck.rewards.clip_reward import clip_reward, family_goals
 from limbeck.rewards.contract import RewardError
+from limbeck.rewards.paid import Paid, pay_by
 from limbeck.rewards.worlds import FAMILIES, WORLDS, world, world_of
 
 
@@ -72,3 +75,40 @@ def test_vocabularies_are_small() -> None:
     """A word is a token: as many merges as the letters of the words at most."""
     sizes = {name: vocabulary_size(learn_merges(seen.words())) for name, seen in WORLDS.items()}
     assert 514 < sizes["rooms"] < 800 and 514 < sizes["screens"] < 1200, sizes
+
+
+def means(frames):
+    """Mean colours as embeddings."""
+    found = frames.astype(jnp.float32).mean((1, 2)) / 255 - 0.3
+    return found / jnp.linalg.norm(found, axis=1, keepdims=True)
+
+
+class Colours:
+    fingerprint = name = "colours"
+
+    def encode_frames(self, frames):
+        return np.asarray(means(jnp.asarray(frames)))
+
+    def encode_goals(self, texts):
+        vectors = np.random.default_rng(0).normal(size=(len(texts), 3)).astype(np.float32)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("family", ["lift", "open_common"])
+def test_compiled_rewards_are_by_the_worlds_pictures(family) -> None:
+    seen = world_of(family)
+    goals = [goal.text() for goal in seen.goals(family)]
+    model = EncoderReward(Colours(), CosineHead(), goals)
+    environment = Paid(
+        seen.environment(family, views=("symbols",), reward="none"), pay_by(model, means, seen.render)
+    )
+    task, step = np.int32(3), jax.jit(environment.step)
+    state, _ = environment.reset(jax.random.key(0), task)
+    rewards, symbols = [], []
+    for i in range(6):
+        state, timestep = step(jax.random.key(i), task, state, np.int32(i))
+        rewards.append(float(timestep.reward))
+        symbols.append(np.asarray(timestep.observation["symbols"]))
+    expected = model(seen.pictures(np.stack(symbols)), [goals[3]] * 6)
+    np.testing.assert_allclose(rewards, expected, atol=1e-6)
+    assert expected.std() > 0
