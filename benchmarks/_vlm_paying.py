@@ -64,7 +64,7 @@ class Calibrating:
       min_positives: fewest true frames of a goal.
     """
 
-    way: str = "on-policy"
+    way: str = "walks"
     episodes: int = 300
     frame_target: float = 1e-3
     hit_target: float = 0.03

@@ -279,7 +279,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--families", nargs="+", choices=FAMILIES, default=["find", "lift", "place"])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=600_000, help="of the environment, of every agent")
-    parser.add_argument("--calibration", choices=("walks", "episodes", "on-policy"), default="on-policy")
+    parser.add_argument("--calibration", choices=("walks", "episodes", "on-policy"), default="walks")
     parser.add_argument(
         "--quick", action="store_true", help="the whole path in small; its numbers mean nothing"
     )
