@@ -1,204 +1,302 @@
-"""Agents in Rooms that are paid by small CLIPs: labelled and true success, held-out goals, first hits, controls.
+"""Vision-language models as rewards (Baumli et al., arXiv 2312.09187): agents paid by small CLIPs.
 
-python -m benchmarks.vlm_rewards                                  # trains the CLIPs first: over an hour on 2 cores
-python -m benchmarks.vlm_rewards --sizes xxs --seeds 2 --steps 1000000
+python -m benchmarks.vlm_rewards --quick                          # the whole path in small, for a check
+python -m benchmarks.vlm_rewards --sizes xxs xs --families lift   # trains the CLIPs that are missing first
+python -m benchmarks.vlm_rewards --sections offline correlation   # of agents that are trained already
 
-Stages are resumed: CLIPs, their calibration, and one file for each training. Rewards beside the CLIPs': the truth;
-`shuffled`, the first CLIP asked about another goal; `random`, reward 1 as often as the first CLIP's rate on random
-walks. Goals about three of eighteen objects are held out: from the captions, and from the agents' training.
+Sections: `agents` (question 1: do labelled and true return rise together, on goals held out?), `offline` (2: precision
+and recall by size, also on frames of the agents trained by each), `correlation` (3: does offline predict online?),
+`prompts` (4: descriptions of the state against instructions). Controls: `truth`; `shuffled`, the first CLIP asked about
+another goal; `random`, which pays as often as the first CLIP on random walks. Stages are resumed from their files.
 """
 
 import argparse
-import functools
 import json
+import math
 import pathlib
-import time
+from collections.abc import Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
+from limbeck.rewards import Pairs
+from limbeck.rewards.clip_sizes import SIZES
+from limbeck.rewards.clip_training import ClipTrainConfig
+from limbeck.rewards.hits import first_hits
+from limbeck.rewards.ladder import train_ladder
 
+from . import _vlm_figures as figures
+from . import _vlm_summary as summary
 from ._machine import RESULTS, circumstances, write
+from ._paid_agents import Plays, train
+from ._vlm_domains import DOMAINS, domain_of
+from ._vlm_paying import (
+    CONTROLS,
+    Calibrating,
+    Clip,
+    Rewards,
+    judged_frames,
+    model_of,
+    plays_as_pairs,
+    scores_of,
+)
 
 
-FAMILIES = ("find", "lift")
-PREDICATES = {"find": "face", "lift": "hold"}
-HELD_OUT, SIZE, OBJECTS_IN_ROOM, HORIZON = 3, 6, 4, 32
-CALIBRATION_EPISODES, TARGET = 300, 1e-3
+SECTIONS = ("agents", "offline", "correlation", "prompts")
+FAMILIES = tuple(family for domain in DOMAINS.values() for family in domain.families)
+# What `--quick` has instead.
+_QUICK: dict[str, Any] = {
+    "directory": pathlib.Path("runs/vlm_rewards_quick"),
+    "json": pathlib.Path("runs/vlm_rewards_quick/results.json"),
+    "sizes": ["xxs", "xs"], "families": ["lift"], "seeds": 2, "steps": 65_536,
+}  # fmt: skip
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    arguments = _arguments()
+    stages = Stages(arguments)
+    result = circumstances("vlm_rewards")
+    result["settings"] = {
+        name: str(value) if isinstance(value, pathlib.Path) else value
+        for name, value in vars(arguments).items()
+    }
+    if "agents" in arguments.sections:
+        runs = {family: stages.runs(family) for family in arguments.families}
+        result["agents"] = {family: summary.agents(found) for family, found in runs.items()}
+        figures.draw_curves(stages.figure("curves"), runs)
+        print(figures.table(result["agents"]))
+        write(arguments.json, result)
+    if "offline" in arguments.sections:
+        found = {
+            family: {size: stages.offline(family, stages.clip(family, size)) for size in arguments.sizes}
+            for family in arguments.families
+        }
+        result["offline"] = found
+        result["larger_is_better"] = {family: _trends(sizes) for family, sizes in found.items()}
+        figures.draw_precision_recall(stages.figure("precision_recall"), found)
+        write(arguments.json, result)
+    if "correlation" in arguments.sections:
+        result["correlation"], points = stages.correlation()
+        figures.draw_correlation(stages.figure("correlation"), points)
+        write(arguments.json, result)
+    if "prompts" in arguments.sections:
+        result["prompts"] = {family: stages.prompts(family) for family in arguments.families}
+        write(arguments.json, result)
+    print(
+        json.dumps(
+            {name: result[name] for name in ("larger_is_better", "correlation") if name in result}, indent=1
+        )
+    )
+
+
+class Stages:
+    """What is trained and measured, each in a file of the run's directory, so that a killed run goes on."""
+
+    def __init__(self, arguments: argparse.Namespace):
+        self._given, self._directory = arguments, arguments.directory
+        quick = arguments.quick
+        self._calibrating = (
+            Calibrating(arguments.calibration, 40, 0.2, 0.3, 65_536, 3)
+            if quick
+            else Calibrating(arguments.calibration)
+        )
+        self._judged_episodes = 30 if quick else 200
+
+    def figure(self, name: str) -> pathlib.Path:
+        return self._given.json.parent / f"{self._given.json.stem}_{name}.png"
+
+    def clip(self, family: str, size: str, style: str = "state", state_only: bool = False) -> Clip:
+        """A CLIP of the family's world, trained where it is missing; `state_only`: its captions never instruct."""
+        world = domain_of(family).world
+        kind = "clips_state_only" if state_only else "clips"
+        path = getattr(self._given, kind) or self._directory / kind
+        # A ladder that is given may be of one world, without a folder for each.
+        if not any((path / rung).exists() for rung in SIZES):
+            path /= world.name
+        if not (path / size / "open_clip_model.safetensors").exists():
+            captions = world.captions(**({"imperative": 0.0} if state_only else {}))
+            training = ClipTrainConfig(steps=60) if self._given.quick else None
+            train_ladder(path, [size], captions, training, world.name)
+        name = "_".join(
+            [size, *(["state_only"] if state_only else []), *([style] if style != "state" else [])]
+        )
+        return Clip(name, path / size, style)
+
+    def runs(self, family: str) -> dict[str, list[dict[str, Any]]]:
+        """Trainings by reward and seed, the controls among them."""
+        rewards: list[tuple[str, Clip | None]] = [("truth", None)]
+        rewards += [(size, self.clip(family, size)) for size in self._given.sizes]
+        rewards += [(control, None) for control in CONTROLS[1:]]
+        return {name: self.runs_of(family, name, clip) for name, clip in rewards}
+
+    def runs_of(self, family: str, reward: str, clip: Clip | None) -> list[dict[str, Any]]:
+        found = []
+        for seed in range(self._given.seeds):
+            path = self._path("agents", family, reward, str(seed), str(self._given.steps)).with_suffix(
+                ".json"
+            )
+            if not path.exists():
+                _save(path, self._train(family, reward, clip, seed, path.with_suffix(".npz")))
+            found.append(json.loads(path.read_text()))
+            print(f"{family} {reward} seed {seed}: {_line(found[-1])}", flush=True)
+        return found
+
+    def offline(self, family: str, clip: Clip) -> dict[str, Any]:
+        """What a CLIP is worth by stratum, and on the frames of the agents that it trained, where there are any."""
+        played = [
+            self._path("agents", family, clip.name, str(seed), str(self._given.steps)).with_suffix(".npz")
+            for seed in range(self._given.seeds)
+        ]
+        played = [path for path in played if path.exists()]
+        path = self._path("offline", family, clip.name, str(len(played))).with_suffix(".json")
+        if not path.exists():
+            _save(path, self._measure(family, clip, played))
+        return json.loads(path.read_text())
+
+    def correlation(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Rank correlations of offline scores with true success, by family and over all; and the points."""
+        points, offline, online = (
+            {},
+            {"average_precision": [], "false_positive_rate": [], "first_hit_precision": []},
+            [],
+        )
+        for family in self._given.families:
+            clips = [self.clip(family, size) for size in self._given.sizes]
+            seeds = [
+                [summary.success(run) for run in self.runs_of(family, clip.name, clip)] for clip in clips
+            ]
+            measured = [self.offline(family, clip)["all"] for clip in clips]
+            for name, rows in offline.items():
+                values = [found[name]["value"] for found in measured]
+                sign = -1 if name == "false_positive_rate" else 1
+                # Nothing paid, nothing right.
+                rows.append([sign * (0.0 if value is None else value) for value in values])
+            online.append(seeds)
+            points[family] = {
+                clip.name: (row[0], row[1])
+                for clip, row in zip(clips, zip(offline["average_precision"][-1], seeds))
+            }
+        result: dict[str, Any] = {"sizes": self._given.sizes, "seeds": self._given.seeds}
+        for name, rows in offline.items():
+            label = f"negative {name}" if name == "false_positive_rate" else name
+            result[label] = {
+                family: summary.rank_correlations(np.array(rows[i : i + 1]), np.array(online[i : i + 1]))
+                for i, family in enumerate(self._given.families)
+            }
+            result[label]["all families"] = summary.rank_correlations(np.array(rows), np.array(online))
+        return result, points
+
+    def prompts(self, family: str) -> dict[str, Any]:
+        """Texts that describe the state against instructions, for CLIPs that read both in training, and one only."""
+        size = self._given.sizes[0]
+        found: dict[str, Any] = {}
+        for state_only in (False, True):
+            for style in domain_of(family).world.styles:
+                clip = self.clip(family, size, style, state_only)
+                runs = self.runs_of(family, clip.name, clip)
+                ones = np.ones(len(runs))
+                found[clip.name] = {
+                    "captions": "states only" if state_only else "states and instructions",
+                    "style": style,
+                    "average_precision": self.offline(family, clip)["all"]["average_precision"],
+                    "held_out_success": summary.number(
+                        summary.ratio(np.array([summary.success(run) for run in runs]), ones)
+                    ),
+                }
+        return found
+
+    def _train(
+        self, family: str, reward: str, clip: Clip | None, seed: int, plays_path: pathlib.Path
+    ) -> dict[str, Any]:
+        domain = domain_of(family)
+        goals, held_out = domain.split(family)
+        rewards = Rewards(self._directory, self._calibrating, self.clip(family, self._given.sizes[0]))
+        curve, plays = train(
+            domain.environment(family), rewards.pay(family, reward, clip), goals, held_out,
+            self._given.steps, seed, domain.families[family].agent,
+        )  # fmt: skip
+        plays_path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(plays_path, **plays[-1]._asdict())
+        return curve._asdict()
+
+    def _measure(self, family: str, clip: Clip, played: Sequence[pathlib.Path]) -> dict[str, Any]:
+        domain, model = domain_of(family), model_of(clip, family)
+        rewards = Rewards(self._directory, self._calibrating, self.clip(family, self._given.sizes[0]))
+        levels = rewards.card(family, clip).levels(model.goals)
+        goals, _ = domain.split(family)
+        frames = judged_frames(domain, family, self._judged_episodes, split=2)
+        pairs = Pairs.of(
+            scores_of(model, domain, frames.symbols), domain.frame_truth(family, frames.symbols),
+            frames.episode, frames.time, model.goals,
+        )  # fmt: skip
+        pairs = pairs.select(np.isin(pairs.goal, goals))
+        found = {"all": summary.offline(pairs, levels)}
+        for stratum in dict.fromkeys(frames.stratum.tolist()):
+            found[stratum] = summary.offline(pairs.select((frames.stratum == stratum)[pairs.frame]), levels)
+        if played:
+            plays = [Plays(**np.load(path, allow_pickle=False)) for path in played]
+            found["on policy"] = summary.offline(
+                _until_paid(plays_as_pairs(model, domain, family, plays), levels), levels
+            )
+        return found
+
+    def _path(self, kind: str, *names: str) -> pathlib.Path:
+        return self._directory / kind / "_".join([*names, self._given.calibration])
+
+
+def _until_paid(pairs: Pairs, levels: Sequence[float]) -> Pairs:
+    """Episodes of one goal each up to their first hit: what comes after, no training sees."""
+    hits = first_hits(pairs, levels)
+    end = np.full(pairs.num_episodes, np.iinfo(np.int64).max)
+    end[hits.episode[hits.first >= 0]] = hits.first[hits.first >= 0]
+    return pairs.select(pairs.step <= end[pairs.episode])
+
+
+def _trends(sizes: dict[str, Any]) -> dict[str, Any]:
+    found = {}
+    for part in ("all", "on policy"):
+        for name, sign in (("average_precision", 1), ("partial_auroc", 1), ("false_positive_rate", -1)):
+            values = {size: parts[part][name]["value"] for size, parts in sizes.items() if part in parts}
+            known = {size: sign * value for size, value in values.items() if value is not None}
+            label = f"negative {name}" if sign < 0 else name
+            found[f"{part}, {label}"] = summary.trend(known)
+    return found
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--json", type=pathlib.Path, default=RESULTS / "vlm_rewards.json", help="where results go"
     )
     parser.add_argument("--directory", type=pathlib.Path, default=pathlib.Path("runs/vlm_rewards"))
-    parser.add_argument("--clips", type=pathlib.Path, help="a ladder that is there already")
-    parser.add_argument("--sizes", nargs="+", default=["xxs", "xs", "s", "m"])
-    parser.add_argument("--families", nargs="+", choices=FAMILIES, default=FAMILIES)
+    parser.add_argument("--clips", type=pathlib.Path, help="a ladder, or a folder with one for each world")
+    parser.add_argument(
+        "--clips-state-only", type=pathlib.Path, help="the same, of captions without instructions"
+    )
+    parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=list(SECTIONS))
+    parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=["xxs", "xs", "s", "m"])
+    parser.add_argument("--families", nargs="+", choices=FAMILIES, default=["find", "lift", "place"])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=1_500_000)
+    parser.add_argument("--steps", type=int, default=600_000, help="of the environment, of every agent")
+    parser.add_argument("--calibration", choices=("walks", "episodes", "on-policy"), default="walks")
+    parser.add_argument(
+        "--quick", action="store_true", help="the whole path in small; its numbers mean nothing"
+    )
     arguments = parser.parse_args()
-    from limbeck.rewards.ladder import train_ladder
-
-    result = circumstances("vlm_rewards")
-    clips = arguments.clips or arguments.directory / "clips"
-    result["offline"] = train_ladder(clips, arguments.sizes)
-    rewards = ["truth", *arguments.sizes, "shuffled", "random"]
-    for family in arguments.families:
-        runs: dict[str, list[dict[str, Any]]] = {}
-        for seed in range(arguments.seeds):
-            for reward in rewards:
-                path = arguments.directory / "agents" / f"{family}_{reward}_{seed}_{arguments.steps}.json"
-                if not path.exists():
-                    _save(
-                        path,
-                        _agent(
-                            family,
-                            reward,
-                            seed,
-                            arguments.steps,
-                            clips,
-                            arguments.sizes[0],
-                            arguments.directory,
-                        ),
-                    )
-                runs.setdefault(reward, []).append(json.loads(path.read_text()))
-                print(f"{family} {reward} seed {seed}: {_line(runs[reward][-1])}", flush=True)
-        result[family] = _summary(runs)
-        write(arguments.json, result)
-
-
-def _agent(
-    family: str, reward: str, seed: int, steps: int, clips: pathlib.Path, first: str, directory: pathlib.Path
-) -> dict[str, Any]:
-    """One training, as JSON values."""
-    from ._rooms_agents import train
-
-    room, goals, held_out = _room(family)
-    pay = _pay(family, reward, clips, first, directory, room)
-    began = time.perf_counter()
-    curve = train(room, pay, goals, held_out, steps, seed)
-    return {"seconds": round(time.perf_counter() - began, 1), **curve._asdict()}
-
-
-def _room(family: str) -> tuple[Any, np.ndarray, np.ndarray]:
-    """The room, the numbers of the goals of training, and of those held out."""
-    from limbeck.envs.goals import split_goals
-
-    from limbeck import envs
-
-    from ._rooms_agents import VIEWS
-
-    room = envs.make(
-        "rooms",
-        family=family,
-        size=SIZE,
-        objects=OBJECTS_IN_ROOM,
-        max_steps=HORIZON,
-        views=VIEWS,
-        reward="none",
-    )
-    named, _ = split_goals(0, HELD_OUT)
-    is_training = np.array([set(goal.objects) <= named for goal in room.goals])
-    return room, np.flatnonzero(is_training), np.flatnonzero(~is_training)
-
-
-def _pay(
-    family: str, reward: str, clips: pathlib.Path, first: str, directory: pathlib.Path, room: Any
-) -> Any:
-    from limbeck.envs.facts import OBJECTS, goal_holds, read_facts
-
-    things = jnp.asarray([OBJECTS.index(goal.objects[0]) for goal in room.goals])
-
-    def truth(observation, goal, key):
-        return goal_holds(PREDICATES[family], things[goal], things[goal], read_facts(observation["symbols"]))
-
-    if reward == "truth":
-        return truth
-    if reward == "random":
-        rate = _calibrated(family, first, clips, directory)[1]
-        return lambda observation, goal, key: jax.random.bernoulli(key, rate)
-    pay, _ = _calibrated(family, first if reward == "shuffled" else reward, clips, directory)
-    if reward == "shuffled":
-        moved = jnp.asarray(np.random.default_rng(0).permutation(len(room.goals)))
-        return lambda observation, goal, key: pay(observation, moved[goal], key)
-    return pay
-
-
-@functools.cache
-def _calibrated(family: str, size: str, clips: pathlib.Path, directory: pathlib.Path) -> tuple[Any, float]:
-    """The calibrated reward as a pure function, and how often it pays on random walks."""
-    from limbeck.rewards import (
-        CalibratedReward,
-        CalibrationConfig,
-        JaxClip,
-        Pairs,
-        calibrate,
-        head_settings,
-        load_card,
-        save_card,
-    )
-    from limbeck.rewards.clip_reward import clip_reward, family_goals
-    from limbeck.rewards.paid import pay_by
-    from limbeck.rewards.room_frames import WALK, goal_truth, render_frames, room_frames
-
-    model = clip_reward(f"local-dir:{clips / size}", family, in_jax=True)
-    path = directory / "cards" / f"{family}_{size}.json"
-    frames = room_frames(family, CALIBRATION_EPISODES, HORIZON, SIZE, OBJECTS_IN_ROOM, 0, split=1)
-    embeddings = model.embed(render_frames(frames.symbols))
-    scores = np.stack([model.score(embeddings, [goal] * len(embeddings)) for goal in model.goals], axis=1)
-    if not path.exists():
-        truth = goal_truth(family_goals(family), frames.facts)
-        pairs = Pairs.of(scores, truth, frames.episode, frames.time, model.goals)
-        config = CalibrationConfig(target=TARGET)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_card(calibrate(pairs, model.encoder.fingerprint, head_settings(model.head), config), path)
-    reward = CalibratedReward(model, load_card(path), allow_abstained=True)
-    clip = JaxClip(clips / size)
-    levels = np.asarray(reward.card.levels(model.goals))
-    rate = float((scores[frames.stratum == WALK] >= levels).mean())
-    return pay_by(reward, functools.partial(clip.frames_fn, clip.params)), rate
-
-
-def _summary(runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    """Of each reward, by seed and in the mean: success on held-out goals, and what was paid at the end."""
-    found: dict[str, Any] = {}
-    for reward, seeds in runs.items():
-        held_out = [_last(run["held_out"]) for run in seeds]
-        late = [len(run["steps"]) * 3 // 4 for run in seeds]
-        hits = [sum(run["first_hits"][start:]) for run, start in zip(seeds, late)]
-        right = [sum(run["right_hits"][start:]) for run, start in zip(seeds, late)]
-        found[reward] = {
-            "held_out_success": [round(x, 4) for x in held_out],
-            "held_out_mean": round(float(np.mean(held_out)), 4),
-            "labelled_at_the_end": [
-                round(float(np.mean(run["labelled"][start:])), 4) for run, start in zip(seeds, late)
-            ],
-            "true_at_the_end": [
-                round(float(np.mean(run["true"][start:])), 4) for run, start in zip(seeds, late)
-            ],
-            "first_hit_precision": [round(a / b, 4) if b else None for a, b in zip(right, hits)],
-            "seconds": [run["seconds"] for run in seeds],
-        }
-    for reward in found:
-        found[reward]["share_of_truth"] = round(
-            found[reward]["held_out_mean"] / found["truth"]["held_out_mean"], 3
-        )
-    return found
-
-
-def _last(values: list[float], count: int = 3) -> float:
-    """The mean of the last evaluations."""
-    return float(np.mean([x for x in values if x == x][-count:]))
+    if arguments.quick:
+        for name, value in _QUICK.items():
+            if getattr(arguments, name) == parser.get_default(name):
+                setattr(arguments, name, value)
+    return arguments
 
 
 def _line(run: dict[str, Any]) -> str:
-    hits, right = sum(run["first_hits"][-8:]), sum(run["right_hits"][-8:])
+    late = len(run["steps"]) * 3 // 4
+    hits, right = sum(run["first_hits"][late:]), sum(run["right_hits"][late:])
     return (
-        f"held-out {_last(run['held_out']):.2f}, labelled {run['labelled'][-1]:.2f}, true {run['true'][-1]:.2f}, "
-        f"first hits right {right / max(1, hits):.3f}, {run['seconds']:.0f} s"
+        f"held-out {summary.success(run):.2f}, labelled {run['labelled'][-1]:.2f}, true {run['true'][-1]:.2f}, "
+        f"first hits right {right / hits if hits else math.nan:.3f}, {run['seconds'][-1]:.0f} s"
     )
 
 

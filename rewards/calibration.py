@@ -16,25 +16,31 @@ from .card import Calibration, CalibrationError, Threshold
 from .pairs import Pairs
 
 
+_UNITS = {"frame": "frames", "episode": "episodes", "first_hit": "episodes"}
+
+
 @dataclasses.dataclass(frozen=True)
 class CalibrationConfig:
     """What thresholds must hold.
 
     Attributes:
-      target: highest false-positive rate, in (0, 1): per false frame, or per episode where `unit` says so.
+      target: highest rate of what `unit` counts, in (0, 1): per false frame, or per episode.
       delta: probability, at most 0.5, for each group of goals, that the true rate is above the target all the same. All
         bounds of a card hold together with probability at least 1 - delta times the number of groups.
       min_positives: fewest true frames of a group that is not abstained from.
       unit: what is counted as a trial. "frame": each frame where the goal is false. The bound takes them to be
         independent, and frames of an episode are not. "episode": each (episode, goal) with such frames, which
         fails where any of them reaches the threshold. Its bound needs nothing but independent episodes, and
-        limits the false successes per episode; it needs some log(1 / delta) / target episodes.
+        limits the false successes per episode; it needs some log(1 / delta) / target episodes. "first_hit": each
+        (episode, goal), which fails where the first frame to reach the threshold is a false one: what a reward that
+        ends the episode suffers from, on episodes like those at hand. Give episodes of the agents that will be paid,
+        each with its own goal.
     """
 
     target: float = 1e-3
     delta: float = 0.05
     min_positives: int = 10
-    unit: Literal["frame", "episode"] = "frame"
+    unit: Literal["frame", "episode", "first_hit"] = "frame"
 
     def __post_init__(self):
         if not 0 < self.target < 1:
@@ -43,8 +49,8 @@ class CalibrationConfig:
             raise ValueError(f"delta is a probability above 0 and at most 0.5; it is {self.delta}")
         if self.min_positives < 1:
             raise ValueError(f"min_positives must be at least 1; it is {self.min_positives}")
-        if self.unit not in ("frame", "episode"):
-            raise ValueError(f"unit must be 'frame' or 'episode'; it is {self.unit!r}")
+        if self.unit not in ("frame", "episode", "first_hit"):
+            raise ValueError(f"unit must be 'frame', 'episode' or 'first_hit'; it is {self.unit!r}")
 
 
 class Recheck(dict[str, "Rechecked"]):
@@ -93,9 +99,11 @@ def calibrate(
 ) -> Calibration:
     """Chooses thresholds on a labelled split.
 
-    A threshold is the lowest at which the Clopper-Pearson upper bound (confidence 1 - delta) of the rate of
-    false positives is at most the target. As rate and bound both fall with the threshold, choosing it on the
-    same data leaves the confidence as it is. It lies halfway between the two scores of the split that it parts,
+    A threshold is the lowest at which, and above which everywhere, the Clopper-Pearson upper bound (confidence
+    1 - delta) of the rate of failing trials is at most the target. For frames and episodes rate and bound fall with
+    the threshold; for first hits they need not, and thresholds are tested from the highest down until one fails
+    (fixed-sequence testing, as in Angelopoulos et al., arXiv 2110.01052). Either way choosing it on the same data
+    leaves the confidence as it is. It lies halfway between the two scores of the split that it parts,
     so `>` and `>=` agree and rounding does no harm.
 
     Args:
@@ -163,12 +171,12 @@ def recheck(card: Calibration, pairs: Pairs) -> Recheck:
         if threshold.threshold is None or not len(part.truth):
             continue
         trials = _trials(part, card.unit)
-        false = int(np.count_nonzero(trials >= threshold.threshold))
-        low, high = (float(f(false, len(trials), card.delta)) for f in (lower_bound, upper_bound))
+        false = trials.failing(threshold.threshold)
+        low, high = (float(f(false, trials.count, card.delta)) for f in (lower_bound, upper_bound))
         recalled = part.scores[part.truth] >= threshold.threshold
         results[threshold.name] = Rechecked(
             verdict="holds" if high <= card.target else "fails" if low > card.target else "open",
-            trials=len(trials),
+            trials=trials.count,
             false_trials=false,
             low=low,
             high=high,
@@ -186,15 +194,15 @@ def precision_at(prevalence: float, recall: float, false_positive_rate: float) -
 def _threshold(
     name: str, goals: tuple[str, ...], pairs: Pairs, prevalence: float, config: CalibrationConfig
 ) -> Threshold:
-    trials = np.sort(_trials(pairs, config.unit))[::-1]
+    trials = _trials(pairs, config.unit)
     positives = pairs.scores[pairs.truth]
-    allowed = most_successes(len(trials), config.target, config.delta)
+    allowed = most_successes(trials.count, config.target, config.delta)
     entry = Threshold(
         name=name,
         goals=goals,
         positives=len(positives),
         negatives=len(pairs.truth) - len(positives),
-        trials=len(trials),
+        trials=trials.count,
         prevalence=prevalence,
     )
     if len(positives) < config.min_positives:
@@ -202,19 +210,21 @@ def _threshold(
         return dataclasses.replace(entry, reason=reason)
     if allowed < 0:
         need = int(np.ceil(np.log(config.delta) / np.log1p(-config.target)))
-        reason = f"{len(trials)} {config.unit}s to bound the rate with, fewer than {need}"
+        reason = f"{trials.count} {_UNITS[config.unit]} to bound the rate with, fewer than {need}"
         return dataclasses.replace(entry, reason=reason)
-    # One more trial at or above the threshold would be too many: it must lie above that one's score.
-    barred = trials[allowed]
+    # From this score on down one failing trial would be too many: the threshold must lie above it.
+    barred = trials.highest_with_more_than(allowed)
     above = pairs.scores[pairs.scores > barred]
-    threshold = float(barred + (above.min() - barred) / 2) if len(above) else float("inf")
+    threshold = float(above.min()) if len(above) else float("inf")
+    if np.isfinite(threshold) and np.isfinite(barred):
+        threshold = float(barred + (threshold - barred) / 2)
     recalled = int(np.count_nonzero(positives >= threshold))
     if not recalled:
         return dataclasses.replace(
             entry, reason="no true frame is rewarded at a threshold that keeps the bound"
         )
     wrong = int(np.count_nonzero(pairs.scores[~pairs.truth] >= threshold))
-    failed = int(np.count_nonzero(trials >= threshold))
+    failed = trials.failing(threshold)
     least = float(lower_bound(recalled, entry.positives, config.delta))
     most = float(upper_bound(wrong, entry.negatives, config.delta))
     recall = recalled / entry.positives
@@ -224,7 +234,7 @@ def _threshold(
         true_positives=recalled,
         false_positives=wrong,
         false_trials=failed,
-        bound=float(upper_bound(failed, len(trials), config.delta)),
+        bound=float(upper_bound(failed, trials.count, config.delta)),
         recall=recall,
         recall_low=least,
         precision=precision_at(prevalence, recall, wrong / entry.negatives),
@@ -237,13 +247,51 @@ def _of_goals(pairs: Pairs, goals: Sequence[str]) -> Pairs:
     return pairs.select(np.isin(pairs.goal, wanted))
 
 
-def _trials(pairs: Pairs, unit: str) -> np.ndarray:
-    """The score of each trial that ought not to be rewarded: of a false frame, or the highest of an episode."""
-    scores = pairs.scores[~pairs.truth]
+def _trials(pairs: Pairs, unit: str) -> "_Trials":
     if unit == "frame":
-        return scores
+        scores = pairs.scores[~pairs.truth]
+        return _Trials(np.full(len(scores), -np.inf), scores, len(scores))
     key = pairs.episode.astype(np.int64) * len(pairs.goals) + pairs.goal
-    _, which = np.unique(key[~pairs.truth], return_inverse=True)
-    highest = np.full(which.max(initial=-1) + 1, -np.inf)
-    np.maximum.at(highest, which, scores)
-    return highest
+    if unit == "episode":
+        _, which = np.unique(key[~pairs.truth], return_inverse=True)
+        highest = np.full(which.max(initial=-1) + 1, -np.inf)
+        np.maximum.at(highest, which, pairs.scores[~pairs.truth])
+        return _Trials(np.full(len(highest), -np.inf), highest, len(highest))
+    order = np.lexsort((pairs.step, key))
+    _, start, which = np.unique(key[order], return_index=True, return_inverse=True)
+    column = np.arange(len(order)) - start[which]
+    scores = np.full((len(start), column.max(initial=-1) + 1), -np.inf)
+    false = np.zeros(scores.shape, bool)
+    scores[which, column], false[which, column] = pairs.scores[order], ~pairs.truth[order]
+    # A frame is the first hit at the thresholds up to its score that are above all scores before it.
+    highest = np.maximum.accumulate(scores, axis=1)
+    before = np.pad(highest[:, :-1], ((0, 0), (1, 0)), constant_values=-np.inf)
+    fails = false & (scores > before)
+    return _Trials(before[fails], scores[fails], len(start))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Trials:
+    """Trials, and the thresholds at which they fail: in intervals (low, high], those of one trial disjoint.
+
+    Attributes:
+      low, high: `[K]`.
+      count: of trials, some of which may never fail.
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+    count: int
+
+    def failing(self, threshold: float) -> int:
+        """How many fail at a threshold."""
+        return int(np.count_nonzero((self.low < threshold) & (threshold <= self.high)))
+
+    def highest_with_more_than(self, allowed: int) -> float:
+        """The highest threshold at which more than `allowed` fail; minus infinity if there is none."""
+        ends = np.concatenate([self.high, self.low])
+        change = np.repeat([1, -1], [len(self.high), len(self.low)])
+        places, which = np.unique(-ends, return_inverse=True)
+        failing = np.cumsum(np.bincount(which, change, len(places)))
+        more = np.flatnonzero(failing > allowed)
+        return float(-places[more[0]]) if len(more) else float("-inf")

@@ -71,7 +71,7 @@ class Calibration:
       head: its settings, JSON values.
       target: highest rate of false trials, per frame or per episode.
       delta: 1 - the confidence of every bound.
-      unit: "frame" or "episode", what a trial is.
+      unit: "frame", "episode" or "first_hit", what a trial is (`CalibrationConfig`).
       min_positives: fewest positives of what is not abstained from.
       thresholds: of each goal or family.
       episodes: ids of the episodes that it was made from.

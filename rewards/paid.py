@@ -1,14 +1,17 @@
 """A pure-JAX environment that pays by a function of what its agent sees: a reward model inside a compiled loop."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import dm_env
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ..envs import LAST
-from ..envs.view_render import render
+from ..envs.view_render import render, render_on_host
+from ._single_flight import CacheStats, SingleFlight
 from .contract import RewardError
 
 
@@ -68,19 +71,96 @@ def pay_by(
     Raises:
       RewardError: a model of another form.
     """
-    inner = getattr(model, "model", model)
-    if not hasattr(inner, "parameters") or not hasattr(inner, "head"):
-        raise RewardError(f"pay_by takes an EncoderReward, calibrated or not, got {type(model).__name__}")
-    head, parameters = inner.head, inner.parameters
-    thresholds = None if inner is model else jnp.asarray(model.card.levels(model.goals), jnp.float32)
+    judge = _judge(model, "pay_by")
 
     def pay(observation: Any, goal: jax.Array, key: jax.Array) -> jax.Array:
         del key
-        if not isinstance(observation, Mapping) or "symbols" not in observation:
-            raise RewardError(
-                "the model sees pictures made from `symbols`, which the environment does not show"
-            )
-        score = head(parameters, encode(render(observation["symbols"])[None]), goal[None])[0]
-        return score if thresholds is None else (score >= thresholds[goal]).astype(jnp.float32)
+        return judge(encode(render(_symbols(observation))[None]), goal)
 
     return pay
+
+
+class HostPay:
+    """`pay_by` with frames encoded on the host, each once: a `Pay` for encoders that take longer than a cache.
+
+    A picture is a function of the observation's `symbols`, which are the key: what is remembered is neither drawn
+    nor encoded. All streams of a vmapped step are one call of the host. Head and threshold remain in the compiled
+    loop. Rewards are those of the same encoder in `pay_by` but for rounding.
+
+    The host's call must not use JAX, which would wait for the computation that waits for it: the encoder is
+    PyTorch's or NumPy's (`OpenClip`, not `JaxClip`; a `JaxClip` under a `CachedEncoder` is refused too).
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        pictures: Callable[[np.ndarray], np.ndarray] = render_on_host,
+        capacity: int = 500_000,
+    ):
+        """Encodes nothing yet.
+
+        Args:
+          model: as of `pay_by`; its encoder is used as it is.
+          pictures: symbols `[N, …]` to frames uint8 `[N, H, W, 3]`, in NumPy.
+          capacity: embeddings that are remembered, the least recently used is forgotten first.
+
+        Raises:
+          RewardError: a model of another form, or whose encoder is in JAX.
+        """
+        self._judge = _judge(model, "HostPay")
+        self._encoder, self._pictures = getattr(model, "model", model).encoder, pictures
+        # Of a `CachedEncoder`, the one under it.
+        if hasattr(getattr(self._encoder, "_encoder", self._encoder), "frames_fn"):
+            raise RewardError(
+                "HostPay encodes while a compiled loop waits, so its encoder must not be in JAX: give an OpenClip"
+            )
+        self._dimension = int(np.shape(self._encoder.encode_goals(list(model.goals[:1])))[-1])
+        self._cache = SingleFlight(capacity)
+        # What vmap makes of a host call has another name since JAX 0.4.35.
+        vmapped = "vmap_method" in inspect.signature(jax.pure_callback).parameters
+        self._batched: Any = {"vmap_method": "broadcast_all"} if vmapped else {"vectorized": True}
+
+    def __call__(self, observation: Any, goal: jax.Array, key: jax.Array) -> jax.Array:
+        """See `Pay`."""
+        del key
+        shape = jax.ShapeDtypeStruct((self._dimension,), jnp.float32)
+        embedding = jax.pure_callback(self._embed, shape, _symbols(observation), **self._batched)
+        return self._judge(embedding[None], goal)
+
+    def stats(self) -> CacheStats:
+        """How often an embedding was there."""
+        return self._cache.stats()
+
+    def _embed(self, symbols: Any) -> np.ndarray:
+        """float32 `[..., D]` of symbols with any leading axes."""
+        symbols = np.asarray(symbols)
+        leading = symbols.shape[:-3]
+        rows = symbols.reshape(-1, *symbols.shape[-3:])
+
+        def make(places: list[int]) -> tuple[list[np.ndarray], int]:
+            # Copies, or one embedding would hold all of its batch in memory.
+            return [row.copy() for row in self._encoder.encode_frames(self._pictures(rows[places]))], 0
+
+        found = self._cache.fetch([row.tobytes() for row in rows], make)
+        return np.asarray(found, np.float32).reshape(*leading, self._dimension)
+
+
+def _judge(model: Any, asked_by: str) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """A model's head and thresholds: embeddings `[1, D]` and the number of a goal to the reward."""
+    inner = getattr(model, "model", model)
+    if not hasattr(inner, "parameters") or not hasattr(inner, "head"):
+        raise RewardError(f"{asked_by} takes an EncoderReward, calibrated or not, got {type(model).__name__}")
+    head, parameters = inner.head, inner.parameters
+    thresholds = None if inner is model else jnp.asarray(model.card.levels(model.goals), jnp.float32)
+
+    def judge(embeddings: jax.Array, goal: jax.Array) -> jax.Array:
+        score = head(parameters, embeddings, goal[None])[0]
+        return score if thresholds is None else (score >= thresholds[goal]).astype(jnp.float32)
+
+    return judge
+
+
+def _symbols(observation: Any) -> jax.Array:
+    if not isinstance(observation, Mapping) or "symbols" not in observation:
+        raise RewardError("the model sees pictures made from `symbols`, which the environment does not show")
+    return observation["symbols"]

@@ -140,6 +140,61 @@ def test_episodes_as_trials():
     assert by_frame.threshold < entry.threshold
 
 
+def wrong_first_hits(pairs, threshold):
+    """By going through every episode frame by frame."""
+    wrong = 0
+    for episode in np.unique(pairs.episode):
+        rows = np.flatnonzero(pairs.episode == episode)
+        for row in rows[np.argsort(pairs.step[rows])]:
+            if pairs.scores[row] >= threshold:
+                wrong += not pairs.truth[row]
+                break
+    return wrong
+
+
+@pytest.mark.parametrize("seed, target", [(0, 0.2), (1, 0.3), (2, 0.5)])
+def test_first_hits_as_trials(seed, target):
+    """By search from the highest threshold down; that of whole episodes is never lower."""
+    config = CalibrationConfig(target=target, delta=0.1, unit="first_hit")
+    pairs = make(seed, episodes=80)
+    shuffled = pairs.select(pairs.goal == 0)
+    order = np.random.default_rng(seed).permutation(len(shuffled.scores))
+    columns = ("scores", "truth", "goal", "step", "frame", "episode")
+    pairs = dataclasses.replace(shuffled, **{name: getattr(shuffled, name)[order] for name in columns})
+    entry = calibrate(pairs, "x", {}, config).by_goal()["well"]
+    allowed = most_successes(80, target, 0.1)
+    falling = np.unique(pairs.scores)[::-1]
+    wrong = np.array([wrong_first_hits(pairs, score) for score in falling])
+    first = np.flatnonzero(wrong > allowed)[0]
+    assert falling[first] < entry.threshold < falling[first - 1]
+    assert entry.trials == 80
+    assert entry.false_trials == wrong_first_hits(pairs, entry.threshold) <= allowed
+    # A right hit ends the episode: what is false after it does no harm.
+    whole = calibrate(pairs, "x", {}, dataclasses.replace(config, unit="episode")).by_goal()["well"]
+    assert whole.threshold is None or whole.threshold >= entry.threshold
+    again = recheck(dataclasses.replace(calibrate(pairs, "x", {}, config), episodes=()), pairs)
+    assert again["well"].false_trials == entry.false_trials
+
+
+def test_first_hits_that_are_never_wrong_are_all_paid():
+    """Thirty episodes of three frames each, the goal true in the first frames alone."""
+    pairs = Pairs.of(
+        [0.5, 0.9, 0.1] * 30,
+        [True, False, False] * 30,
+        np.repeat(range(30), 3),
+        [0, 1, 2] * 30,
+        ["a"],
+        [0] * 90,
+    )
+    config = CalibrationConfig(target=0.2, delta=0.1, unit="first_hit", min_positives=1)
+    entry = calibrate(pairs, "x", {}, config).thresholds[0]
+    # Above 0.5 all thirty fail, so at and below it nothing can be shown: it stops at the top.
+    assert entry.threshold is None
+    higher = dataclasses.replace(pairs, scores=np.where(pairs.truth, 0.95, pairs.scores))
+    entry = calibrate(higher, "x", {}, config).thresholds[0]
+    assert (entry.threshold, entry.false_trials, entry.recall) == (0.1, 0, 1.0)
+
+
 def test_families_pool_counts():
     pairs = make()
     families = {"well": "a", "badly": "b", "rare": "b"}

@@ -6,19 +6,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from limbeck.envs import LAST, make, render
-from limbeck.rewards import CosineHead, EncoderReward, RewardError
+from limbeck.envs import LAST, SampledTasks, make, render, render_on_host
+from limbeck.rewards import CachedEncoder, CosineHead, EncoderReward, RewardError
 from limbeck.rewards.clip_reward import family_goals
-from limbeck.rewards.paid import Paid, pay_by
+from limbeck.rewards.paid import HostPay, Paid, pay_by
 
 
 class Colours:
-    """Frames by their mean colours, goals by made-up directions."""
+    """Frames by their mean colours, goals by made-up directions, all in NumPy."""
 
     fingerprint, name = "colours", "colours"
 
+    def __init__(self):
+        self.encoded = []
+
     def encode_frames(self, frames):
-        return np.asarray(encode(jnp.asarray(frames)))
+        self.encoded.extend(frames)
+        means = frames.astype(np.float32).mean((1, 2)) / 255 - np.array([0.2, 0.22, 0.21], np.float32)
+        return means / np.linalg.norm(means, axis=1, keepdims=True)
 
     def encode_goals(self, texts):
         vectors = np.random.default_rng(0).normal(size=(len(texts), 3)).astype(np.float32)
@@ -100,6 +105,61 @@ def test_it_works_vmapped_and_knows_its_task(room, model) -> None:
         state = jax.tree.map(lambda x, i=i: x[i], states)
         _, alone = world.step(keys[i], tasks[i], state, jnp.int32(0))
         np.testing.assert_allclose(alone.reward, together.reward[i], atol=1e-6)
+
+
+def test_pictures_on_the_host_are_the_compiled_ones(room) -> None:
+    symbols = np.stack(
+        [np.asarray(timestep.observation["symbols"]) for _, timestep in walk(room, 3)]
+    ).reshape(3, 4, 7, 7, 3)
+    pictures = render_on_host(symbols)
+    assert pictures.shape == (3, 4, 56, 56, 3) and pictures.dtype == np.uint8
+    np.testing.assert_array_equal(pictures, render(jnp.asarray(symbols)))
+
+
+def test_frames_encoded_on_the_host_are_paid_the_same_and_encoded_once(room) -> None:
+    """In a compiled, vmapped random walk of many episodes; of every picture that came, one was encoded."""
+    encoder = Colours()
+    model = EncoderReward(encoder, CosineHead(), [goal.text() for goal in family_goals("lift")])
+    host = HostPay(model)
+    worlds = [SampledTasks(Paid(room, pay), [1, 5, 9]) for pay in (host, pay_by(model, encode))]
+
+    def walks(world, keys):
+        def one(key):
+            first, timestep = world.reset(key, 0)
+
+            def step(state, key):
+                action = jax.random.randint(key, (), 0, 5)
+                state, timestep = world.step(key, 0, state, action)
+                return state, (timestep.reward, timestep.observation["symbols"])
+
+            return jax.lax.scan(step, first, jax.random.split(key, 12))[1]
+
+        return jax.jit(jax.vmap(one))(keys)
+
+    keys = jax.random.split(jax.random.key(3), 16)
+    (paid, symbols), (expected, _) = (walks(world, keys) for world in worlds)
+    np.testing.assert_allclose(paid, expected, atol=1e-6)
+    assert np.std(expected) > 0.01
+    seen = np.unique(np.asarray(symbols).reshape(-1, 147), axis=0)
+    assert len(encoder.encoded) == len(seen) == host.stats().made < 16 * 12
+    assert host.stats().hit_rate == pytest.approx(1 - len(seen) / (16 * 12))
+    walks(worlds[0], keys)
+    assert len(encoder.encoded) == len(seen)
+    few = HostPay(model, capacity=20)
+    np.testing.assert_allclose(walks(SampledTasks(Paid(room, few), [1, 5, 9]), keys)[0], expected, atol=1e-6)
+    assert few.stats().held == 20 and few.stats().evictions > 0
+
+
+def test_an_encoder_in_jax_is_not_called_from_a_compiled_loop(model) -> None:
+    class InJax(Colours):
+        def frames_fn(self, params, frames):
+            return encode(frames)
+
+    for encoder in (InJax(), CachedEncoder(InJax())):
+        with pytest.raises(RewardError, match="give an OpenClip"):
+            HostPay(EncoderReward(encoder, CosineHead(), model.goals))
+    with pytest.raises(RewardError, match="HostPay takes an EncoderReward"):
+        HostPay(lambda frames, goals: None)
 
 
 def test_other_models_and_observations_are_refused(room, model) -> None:

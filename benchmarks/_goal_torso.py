@@ -1,0 +1,80 @@
+"""A torso that compares every cell in view with every word of the goal: policies that carry over to new goals."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+from limbeck.agents.torsos import Torso
+
+
+_MATCH, _NAMED, _CELL, _SEEN = 8, 32, 4, 128
+
+
+def goal_torso(observation_spec: Mapping[str, Any], hidden: tuple[int, ...]) -> Torso:
+    """How well each word fits each property of each cell, a small network on every cell, then ReLU layers.
+
+    The goal enters by these comparisons alone. The network on a cell, the same for all cells and goals, learns which
+    word is about which property ("the third is about colours"), so that words known from some goals are understood
+    in new combinations of them. That is attention's score (Vaswani et al. 2017) without the softmax: a goal that is
+    not in view must be told from one that is. Labels are words themselves: goal and label go through the same random
+    projection, so that even a word that no goal of training had fits itself best.
+
+    Args:
+      observation_spec: `symbols`, integers `[H, W, C]`; `text`, tokens `[L]`, 0 = padding; where there are any,
+        `labels`, tokens of `text` `[N, K]` of N further cells, and `direction`.
+      hidden: widths of the layers.
+
+    Returns:
+      A function from observations `[..., *shape]` to features `[..., hidden[-1]]`, called inside `hk.transform`.
+    """
+    symbols, text = observation_spec["symbols"], observation_spec["text"]
+    high = np.broadcast_to(symbols.maximum, symbols.shape).reshape(-1, symbols.shape[-1]).max(0)
+    vocabulary = int(np.max(text.maximum)) + 1
+
+    def torso(observation: Any) -> jax.Array:
+        seen, said = jnp.asarray(observation["symbols"]), _one_hot(observation["text"], vocabulary)
+        seen = seen.reshape(*seen.shape[:-3], -1, seen.shape[-1])
+        channels = [_one_hot(seen[..., c], int(n) + 1, first=0) for c, n in enumerate(high)]
+        scores = [_fits(cells, said, f"symbols_{c}") for c, cells in enumerate(channels)]
+        parts = [_summary(scores, channels, "symbols")]
+        if "labels" in observation:
+            labels = _one_hot(observation["labels"], vocabulary).sum(-2)
+            project = hk.Linear(
+                _NAMED, with_bias=False, w_init=hk.initializers.RandomNormal(_NAMED**-0.5), name="labels"
+            )
+            fits = jnp.einsum("...nd,...ld->...nl", project(labels), project(said))
+            parts.append(_summary([fits], [], "labels"))
+        if "direction" in observation:
+            parts.append(jax.nn.one_hot(observation["direction"], 4))
+        x = jnp.concatenate(parts, axis=-1)
+        for i, width in enumerate(hidden):
+            layer = hk.Linear(width, w_init=hk.initializers.Orthogonal(2**0.5), name=f"joint_{i}")
+            x = jax.nn.relu(layer(x))
+        return x
+
+    return torso
+
+
+def _one_hot(numbers: Any, count: int, first: int = 1) -> jax.Array:
+    """float32 `[..., count]`, all 0 below `first`: padding."""
+    numbers = jnp.asarray(numbers, jnp.int32)
+    return jax.nn.one_hot(jnp.where(numbers < first, -1, numbers), count)
+
+
+def _fits(cells: jax.Array, said: jax.Array, name: str) -> jax.Array:
+    """`[..., N, L]`, how well words `[..., L, V]` fit one property `[..., N, F]` of cells."""
+    keys = hk.Linear(_MATCH, with_bias=False, name=f"{name}_keys")(cells)
+    words = hk.Linear(_MATCH, with_bias=False, name=f"{name}_words")(said)
+    return jnp.einsum("...nd,...ld->...nl", keys, words)
+
+
+def _summary(scores: list[jax.Array], cells: list[jax.Array], name: str) -> jax.Array:
+    """Scores `[..., N, L]` and properties `[..., N, F]` of N cells to features `[..., _SEEN]`."""
+    plain = [hk.Linear(_CELL, name=f"{name}_plain")(jnp.concatenate(cells, axis=-1))] if cells else []
+    x = jnp.concatenate([*scores, *plain], axis=-1)
+    x = jax.nn.relu(hk.Linear(16, name=f"{name}_cell_0")(x))
+    x = jax.nn.relu(hk.Linear(8, name=f"{name}_cell_1")(x))
+    return jax.nn.relu(hk.Linear(_SEEN, name=f"{name}_seen")(x.reshape(*x.shape[:-2], -1)))
