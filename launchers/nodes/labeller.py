@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -13,7 +13,7 @@ from ...rewards.splicing import StreamSplicer
 from ..job_config import job_from_settings
 from ..job_labelling import labelling_directory, reward_model, unlabelled_table
 from ..job_watch import JobWatch
-from ..jobs import TABLE
+from ..jobs import TABLE, parts
 from ..labelling_journal import LabellingJournal
 from ..program import Context
 from ._replay_link import ReplayLink
@@ -38,7 +38,8 @@ def run(context: Context) -> None:
     }
     link = ReplayLink(context)
     replay = _LinkedReplay(context, link)
-    work = Labelling(labeller, journals, replay, config.replay.unroll, config.replay.period)
+    learned = set(parts(config).table.signature)
+    work = Labelling(labeller, journals, replay, config.replay.unroll, config.replay.period, learned)
     watch = JobWatch(context.run_directory / "labelling" / f"watch_{context.settings['labeller']}.json")
     diary = _Diary(context, work, watch)
     while not context.stopping.is_set():
@@ -99,6 +100,7 @@ class Labelling:
         replay: LabellingReplay,
         unroll: int,
         period: int,
+        learned: Collection[str] | None = None,
     ):
         """
         Args:
@@ -106,8 +108,10 @@ class Labelling:
           journals: of every actor.
           replay: where bundles come from and copies go to.
           unroll, period: of the copies.
+          learned: names of a copy's arrays, which leave out frames where no learner reads them; None for all.
         """
         self.labeller, self._journals, self._replay = labeller, journals, replay
+        self._learned = learned
         self._unroll, self._period = unroll, period
         self.age_s, self.bundles, self.repeats = 0.0, 0, 0
         self._splicers: dict[int, list[StreamSplicer]] = {}
@@ -158,7 +162,10 @@ class Labelling:
         for segment, labels, splicer in zip(bundle.segments, rewards, self._splicers[actor]):
             labelled = self.labeller.apply(segment, labels)
             source = (actor, segment.incarnation, segment.stream, segment.number)
-            copies += splicer.add(labelled.rows, source, labelled.broken)
+            rows = labelled.rows
+            if self._learned is not None:
+                rows = {name: array for name, array in rows.items() if name in self._learned}
+            copies += splicer.add(rows, source, labelled.broken)
         for count in range(journal.sent(place), len(copies)):
             if not self._replay.put(copies[count]):
                 return False

@@ -18,7 +18,7 @@ from limbeck.envs import LAST, make_hosted
 from limbeck.launchers import FaultPlan, command_line
 from limbeck.launchers.job_config import JobConfig, JobEvaluationConfig, job_config, job_from_settings
 from limbeck.launchers.job_histories import history_manifest
-from limbeck.launchers.job_labelling import WAITING, check_reward, labelling_tables, unlabelled_table
+from limbeck.launchers.job_labelling import check_reward, labelling_tables, unlabelled_table
 from limbeck.launchers.jobs import TABLE, job_program, parts
 from limbeck.launchers.nodes import actor
 from limbeck.launchers.runs import as_settings
@@ -69,7 +69,7 @@ def test_tables_and_histories_of_a_labelled_job():
     config = meadow(actors=2, history_steps=10)
     tables = labelling_tables(config)
     assert [table.name for table in tables] == ["unlabelled_0", "unlabelled_1"]
-    assert {table.kind for table in tables} == {"held"} and tables[0].max_size > WAITING
+    assert {table.kind for table in tables} == {"held"} and tables[0].max_size == 4 + 2
     assert tables[0].signature["next_observation/image"] == ((2, 8, 8, 8, 3), "uint8")
     made = parts(config)
     beside = set(made.table.signature) - set(signature(made.spec))
@@ -234,7 +234,7 @@ def test_a_labeller_that_is_really_killed_loses_nothing(tmp_path):
         def fill() -> None:
             with ReplayClient(server.address) as mine:
                 for item in bundles:
-                    while mine.status()[unlabelled_table(0)]["size"] >= WAITING:
+                    while mine.status()[unlabelled_table(0)]["size"] >= config.most_waiting:
                         time.sleep(0.005)
                     mine.insert(unlabelled_table(0), item)
 
