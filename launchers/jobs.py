@@ -79,8 +79,7 @@ def _read_spec(config: JobConfig, observation_spec: Any) -> Any:
     if not config.reads or len(set(config.reads)) < len(config.reads) or set(config.reads) - set(known):
         has = f"the keys {', '.join(known)}" if known else "one array"
         raise ValueError(
-            f"reads names keys of the observations, each once; got {list(config.reads)}, and those of {config.env} have "
-            f"{has}."
+            f"reads names keys of the observations, each once, got {list(config.reads)}; {config.env} has {has}."
         )
     return {key: observation_spec[key] for key in config.reads}
 
