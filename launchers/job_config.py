@@ -69,6 +69,8 @@ class JobConfig(Generic[S]):
       reward_place: `labeller` labels in processes of their own, between actors and learner; `inline` in the
         actors, which wait for it.
       labellers: processes that label; actor i is labelled by labeller i modulo their number.
+      labeller_threads: of PyTorch, where the reward model uses it, in each process that asks it. More than one needs
+        cores that are free: threads that wait for each other on shared ones cost far more than they give.
       waiting_bundles: bundles of an actor, `replay.unroll` rows of each of its environments, that may wait for its
         labeller; with so many the actor waits too. None for 64, or 4 where replay is a queue: its learner is
         on-policy, and what waits grows old.
@@ -99,6 +101,7 @@ class JobConfig(Generic[S]):
     reward_threshold: float = 1.0
     reward_place: Literal["labeller", "inline"] = "labeller"
     labellers: int = 1
+    labeller_threads: int = 1
     waiting_bundles: int | None = None
 
     def __post_init__(self):
@@ -115,6 +118,7 @@ class JobConfig(Generic[S]):
             "history_steps": (self.history_steps, 0),
             "seed": (self.seed, 0),
             "labellers": (self.labellers, 1),
+            "labeller_threads": (self.labeller_threads, 1),
             "waiting_bundles": (1 if self.waiting_bundles is None else self.waiting_bundles, 1),
             "evaluation.episodes": (self.evaluation.episodes, 1),
             "evaluation.environments": (self.evaluation.environments, 1),

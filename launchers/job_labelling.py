@@ -1,6 +1,7 @@
 """The labelling of a job: what is checked before it begins, and the tables between actors and labellers."""
 
 import pathlib
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,7 +19,11 @@ from .jobs import make_environment, parts
 def reward_model(config: JobConfig) -> Any:
     """The model that a job's reward names. Raises ValueError where there is none or it cannot be called."""
     assert config.reward is not None
-    return check_model(load(config.reward, **config.reward_arguments))
+    model = check_model(load(config.reward, **config.reward_arguments))
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(config.labeller_threads)
+    return model
 
 
 def check_reward(config: JobConfig) -> None:
