@@ -5,10 +5,12 @@ python -m benchmarks.labelling --size l
 
 The model is one of `limbeck rewards train`'s sizes with fresh weights, which are as fast as trained ones. Frames are
 those of agents that act in rooms, as a labeller gets them in bundles: of one that has learned nothing and wanders, and
-of one that has learned for some seconds. All rates are of the same frames, in alternating order.
+of one that has learned for some seconds. They are labelled with open_clip's network in PyTorch and with the same one in
+JAX. All rates are of the same frames, in alternating order.
 """
 
 import argparse
+import functools
 import pathlib
 import tempfile
 import time
@@ -25,6 +27,7 @@ STREAMS, UNROLL = 16, 64
 BATCH = 128
 # Frames that are encoded one by one, and batches of distinct ones, in one timing.
 _SINGLE, _BATCHES = 200, 8
+_KINDS = ("torch", "jax")
 
 
 def main() -> None:
@@ -47,26 +50,59 @@ def main() -> None:
             result[agent] = found = {"success": round(success, 3), **found}
             print(f"{agent}:")
             for key, value in found.items():
-                print(f"  {key:<32} {value:>12,}")
+                print(f"  {key:<40} {value:>12,}")
     write(arguments.json, result)
 
 
 def _compare(name: str, bundles: list[Any], pairs: int, threads: int) -> dict[str, Any]:
-    from limbeck.rewards import CachedEncoder, CosineHead, EncoderReward, OpenClip
-    from limbeck.rewards.clip_reward import family_goals
-    from limbeck.rewards.labelling import FRAME, EpisodeLabeller
+    """Rates in frames a second, medians of the pairs, and medians of their ratios in a pair."""
+    from limbeck.rewards.labelling import FRAME
 
-    goals = [goal.text() for goal in family_goals("lift")]
     segments = [segment for bundle in bundles for segment in bundle.segments]
     frames = np.concatenate([segment.rows[FRAME] for segment in segments])
-    texts = [goal for segment in segments for goal in segment.goals]
     distinct = np.unique(frames.reshape(len(frames), -1), axis=0).reshape(-1, *frames.shape[1:])
-    chosen = np.random.default_rng(0).choice(len(frames), _SINGLE)
-    batches = distinct[: _BATCHES * BATCH]
-    encoder = OpenClip(name, batch=BATCH, threads=threads)
-    as_readme = _open_clip_as_its_readme(name, goals, encoder.encode_goals(goals))
+    calls = _calls(name, bundles, frames, distinct[: _BATCHES * BATCH], threads)
+    rates: dict[str, list[float]] = {key: [] for key in calls}
+    for call in calls.values():
+        call()
+    for pair in range(pairs):
+        for key, call in list(calls.items())[:: 1 if pair % 2 == 0 else -1]:
+            began = time.perf_counter()
+            count = call()
+            rates[key].append(count / (time.perf_counter() - began))
 
-    def label() -> int:
+    def ratio(a: str, b: str) -> float:
+        return round(float(np.median(np.divide(rates[a], rates[b]))), 2)
+
+    ratios = {}
+    for kind in _KINDS:
+        ratios[f"{kind}_times_open_clip_once_per_frame"] = ratio(f"{kind}_label", "open_clip_once_per_frame")
+        ratios[f"{kind}_times_itself_once_per_frame"] = ratio(f"{kind}_label", f"{kind}_once_per_frame")
+        ratios[f"{kind}_share_of_bare_batches"] = ratio(f"{kind}_cached_distinct", f"{kind}_bare_batch")
+    return {
+        "frames": len(frames),
+        "distinct_frames": len(distinct),
+        **{f"{key}_per_second": round(float(np.median(values))) for key, values in rates.items()},
+        **ratios,
+    }
+
+
+def _calls(
+    name: str, bundles: list[Any], frames: np.ndarray, batches: np.ndarray, threads: int
+) -> dict[str, Callable[[], int]]:
+    """What is timed: each returns how many frames it has looked at."""
+    from limbeck.rewards import CachedEncoder, CosineHead, EncoderReward, JaxClip, OpenClip
+    from limbeck.rewards.clip_reward import family_goals
+    from limbeck.rewards.labelling import EpisodeLabeller
+
+    goals = [goal.text() for goal in family_goals("lift")]
+    texts = [goal for bundle in bundles for segment in bundle.segments for goal in segment.goals]
+    chosen = np.random.default_rng(0).choice(len(frames), _SINGLE)
+    in_torch = OpenClip(name, batch=BATCH, threads=threads)
+    encoders = dict(zip(_KINDS, (in_torch, JaxClip(name.removeprefix("local-dir:"), batch=BATCH))))
+    as_readme = _open_clip_as_its_readme(name, goals, in_torch.encode_goals(goals))
+
+    def label(encoder: Any) -> int:
         model = EncoderReward(CachedEncoder(encoder, 100_000, batch=BATCH), CosineHead(), goals)
         labeller = EpisodeLabeller(model)
         for bundle in bundles:
@@ -74,46 +110,28 @@ def _compare(name: str, bundles: list[Any], pairs: int, threads: int) -> dict[st
                 labeller.apply(segment, rewards)
         return labeller.scored
 
+    def once_per_frame(encoder: Any) -> int:
+        for i in chosen:
+            encoder.encode_frames(frames[i][None])
+        return len(chosen)
+
+    def cached_distinct(encoder: Any) -> int:
+        CachedEncoder(encoder, 100_000, batch=BATCH).encode_frames(batches)
+        return len(batches)
+
+    def bare_batch(encoder: Any) -> int:
+        return len(encoder.encode_frames(batches))
+
     def open_clip_once_per_frame() -> int:
         for i in chosen:
             as_readme(frames[i], texts[i])
         return len(chosen)
 
-    def encoder_once_per_frame() -> int:
-        for i in chosen:
-            encoder.encode_frames(frames[i][None])
-        return len(chosen)
-
-    def cached_distinct() -> int:
-        CachedEncoder(encoder, 100_000, batch=BATCH).encode_frames(batches)
-        return len(batches)
-
-    def bare_batch() -> int:
-        return len(encoder.encode_frames(batches))
-
-    calls: list[Callable[[], int]] = [
-        label, open_clip_once_per_frame, encoder_once_per_frame, cached_distinct, bare_batch
-    ]  # fmt: skip
-    rates: dict[str, list[float]] = {call.__name__: [] for call in calls}
-    for call in calls:
-        call()
-    for pair in range(pairs):
-        for call in calls if pair % 2 == 0 else calls[::-1]:
-            began = time.perf_counter()
-            count = call()
-            rates[call.__name__].append(count / (time.perf_counter() - began))
-
-    def ratio(a: str, b: str) -> float:
-        return round(float(np.median(np.divide(rates[a], rates[b]))), 2)
-
-    return {
-        "frames": len(frames),
-        "distinct_frames": len(distinct),
-        **{f"{key}_per_second": round(float(np.median(values))) for key, values in rates.items()},
-        "times_open_clip_once_per_frame": ratio("label", "open_clip_once_per_frame"),
-        "times_encoder_once_per_frame": ratio("label", "encoder_once_per_frame"),
-        "share_of_bare": ratio("cached_distinct", "bare_batch"),
-    }
+    of_encoder = (label, once_per_frame, cached_distinct, bare_batch)
+    calls: dict[str, Callable[[], int]] = {"open_clip_once_per_frame": open_clip_once_per_frame}
+    for kind, encoder in encoders.items():
+        calls |= {f"{kind}_{call.__name__}": functools.partial(call, encoder) for call in of_encoder}
+    return calls
 
 
 def _open_clip_as_its_readme(
