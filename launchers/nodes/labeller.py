@@ -12,7 +12,7 @@ from ...rewards.segments import Bundle, read_bundle
 from ...rewards.splicing import StreamSplicer
 from ..job_config import job_from_settings
 from ..job_labelling import labelling_directory, reward_model, unlabelled_table
-from ..job_watch import JobWatch
+from ..job_watch import JobWatch, watch_config
 from ..jobs import TABLE, parts
 from ..labelling_journal import LabellingJournal
 from ..program import Context
@@ -32,7 +32,8 @@ def run(context: Context) -> None:
     """Labels until it is told to stop."""
     config = job_from_settings(context.program_settings)
     actors = range(context.settings["labeller"], config.actors, config.labellers)
-    labeller = EpisodeLabeller(reward_model(config), config.reward_threshold)
+    model = reward_model(config)
+    labeller = EpisodeLabeller(model, config.reward_threshold)
     journals = {
         actor: LabellingJournal(labelling_directory(context.run_directory, actor)) for actor in actors
     }
@@ -40,7 +41,8 @@ def run(context: Context) -> None:
     replay = _LinkedReplay(context, link)
     learned = set(parts(config).table.signature)
     work = Labelling(labeller, journals, replay, config.replay.unroll, config.replay.period, learned)
-    watch = JobWatch(context.run_directory / "labelling" / f"watch_{context.settings['labeller']}.json")
+    place = context.run_directory / "labelling" / f"watch_{context.settings['labeller']}.json"
+    watch = JobWatch(place, watch_config(model))
     diary = _Diary(context, work, watch)
     while not context.stopping.is_set():
         if not work.step():
@@ -90,6 +92,7 @@ class Labelling:
       labeller: the rewards.
       age_s: how long the last bundle had waited.
       bundles: that were done.
+      steps: rows that actors had made in them.
       repeats: bundles that were found again and thrown away.
     """
 
@@ -113,7 +116,7 @@ class Labelling:
         self.labeller, self._journals, self._replay = labeller, journals, replay
         self._learned = learned
         self._unroll, self._period = unroll, period
-        self.age_s, self.bundles, self.repeats = 0.0, 0, 0
+        self.age_s, self.bundles, self.steps, self.repeats = 0.0, 0, 0, 0
         self._splicers: dict[int, list[StreamSplicer]] = {}
         for actor, journal in journals.items():
             if journal.streams is not None:
@@ -173,7 +176,7 @@ class Labelling:
         state = self.labeller.state(actor, len(bundle.segments))
         journal.commit(place, state, [splicer.rows for splicer in self._splicers[actor]])
         self._replay.delete(actor, taken.key)
-        self.bundles += 1
+        self.bundles, self.steps = self.bundles + 1, self.steps + rewards.size
         return True
 
 
@@ -225,7 +228,7 @@ class _Diary:
         labeller = self._work.labeller
         scored, distinct = labeller.scored - self._scored, labeller.distinct - self._distinct
         episodes = labeller.take_episodes()
-        self._watch.observe(episodes)
+        self._watch.observe(episodes, self._work.steps)
         self._recent = (self._recent + episodes)[-_RECENT:]
         facts: dict[str, Any] = {"bundles": self._work.bundles, "frames/s": round(scored / seconds)}
         if scored:
@@ -241,8 +244,8 @@ class _Diary:
         self._since, self._scored, self._distinct = time.monotonic(), labeller.scored, labeller.distinct
 
     def close(self) -> None:
-        self._watch.observe(self._work.labeller.take_episodes())
-        self._watch.save()
+        self._watch.observe(self._work.labeller.take_episodes(), self._work.steps)
+        self._watch.close()
 
 
 def _place(bundle: Bundle) -> tuple[int, int]:
