@@ -29,6 +29,16 @@ class Rows(NamedTuple):
     next_observation: Any
     extras: Any
 
+    def reading(self, keys: Sequence[str] | None) -> "Rows":
+        """The same with these keys of the observations only; with all where `keys` is None."""
+        if keys is None:
+            return self
+        return self._replace(
+            timestep=_reading(self.timestep, keys),
+            led_to=_reading(self.led_to, keys),
+            next_observation={key: self.next_observation[key] for key in keys},
+        )
+
 
 class Actor:
     """Acts in N streams at once. One thread.
@@ -45,6 +55,7 @@ class Actor:
         seed: int,
         mode: str = EXPLORE,
         rewards_shown: bool = True,
+        reads: Sequence[str] | None = None,
     ):
         """Begins every stream.
 
@@ -54,9 +65,10 @@ class Actor:
           seed: of the actions; the environments have seeds of their own.
           mode: EXPLORE or EVALUATE.
           rewards_shown: whether the agent sees the rewards; else zeros, as where rewards are known only later.
+          reads: the keys of the observations that the agent was made for; None for observations as they are.
         """
         self.streams, self.time = HostStreams(environments), 0
-        self._rewards_shown = rewards_shown
+        self._rewards_shown, self._reads = rewards_shown, reads
         count = len(self.streams)
         self.memory = jax.vmap(lambda _: agent.initial_memory())(np.arange(count))
         self._keys = jax.random.split(jax.random.key(seed), count)
@@ -67,7 +79,8 @@ class Actor:
         seen = self.streams.timestep
         if not self._rewards_shown:
             seen = seen._replace(reward=np.zeros_like(seen.reward))
-        action, extras, self.memory = self._act(params, self.memory, self._keys, self.time, seen)
+        read = seen if self._reads is None else _reading(seen, self._reads)
+        action, extras, self.memory = self._act(params, self.memory, self._keys, self.time, read)
         action = np.asarray(action)
         led_to = self.streams.step(action)
         self.time += 1
@@ -130,6 +143,10 @@ class TrajectoryCutter:
 
     def _buffer(self, value: np.ndarray) -> np.ndarray:
         return np.empty((len(value), self._unroll, *value.shape[1:]), value.dtype)
+
+
+def _reading(timestep: dm_env.TimeStep, keys: Sequence[str]) -> dm_env.TimeStep:
+    return timestep._replace(observation={key: timestep.observation[key] for key in keys})
 
 
 @functools.lru_cache(maxsize=16)

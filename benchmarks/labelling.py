@@ -1,13 +1,16 @@
-"""How fast frames are labelled: beside open_clip called once per frame, and as a share of its bare batches.
+"""How fast frames are labelled: beside open_clip as its README calls it, a frame at a time, and its bare batches.
 
-python -m benchmarks.labelling                 # about two minutes
+python -m benchmarks.labelling                 # about four minutes
 python -m benchmarks.labelling --size l
 
 The model is one of `limbeck rewards train`'s sizes with fresh weights, which are as fast as trained ones. Frames are
-those of agents that act at random in rooms, in the bundles in which actors write them.
+those of agents that act in rooms, as a labeller gets them in bundles: of one that has learned nothing and wanders, and
+of one that has learned for some seconds. They are labelled with open_clip's network in PyTorch and with the same one in
+JAX. All rates are of the same frames, in alternating order.
 """
 
 import argparse
+import functools
 import pathlib
 import tempfile
 import time
@@ -16,11 +19,15 @@ from typing import Any
 
 import numpy as np
 
+from ._acted_bundles import acted_bundles
 from ._machine import RESULTS, circumstances, write
 
 
-STREAMS, UNROLL, EPISODE = 16, 64, 32
+STREAMS, UNROLL = 16, 64
 BATCH = 128
+# Frames that are encoded one by one, and batches of distinct ones, in one timing.
+_SINGLE, _BATCHES = 200, 8
+_KINDS = ("torch", "jax")
 
 
 def main() -> None:
@@ -30,82 +37,122 @@ def main() -> None:
     )
     parser.add_argument("--size", default="s", help="of the model")
     parser.add_argument("--bundles", type=int, default=40)
+    parser.add_argument("--updates", type=int, default=200, help="of the agent that has learned")
     parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2, help="of PyTorch, on both sides")
+    parser.add_argument("--threads", type=int, default=2, help="of PyTorch, on all sides")
     arguments = parser.parse_args()
     result = circumstances("labelling") | {"size": arguments.size, "threads": arguments.threads}
     with tempfile.TemporaryDirectory() as directory:
         name = f"local-dir:{_model(pathlib.Path(directory), arguments.size)}"
-        result |= _compare(name, arguments.bundles, arguments.pairs, arguments.threads)
-    for key in (
-        "labelled_per_second",
-        "once_per_frame_per_second",
-        "times",
-        "bare_batch_per_second",
-        "share_of_bare",
-    ):
-        print(f"{key:<28} {result[key]:>12,}")
+        for agent, updates in (("wandering", 0), ("learned", arguments.updates)):
+            bundles, success = acted_bundles(STREAMS, UNROLL, updates, arguments.bundles)
+            found = _compare(name, bundles, arguments.pairs, arguments.threads)
+            result[agent] = found = {"success": round(success, 3), **found}
+            print(f"{agent}:")
+            for key, value in found.items():
+                print(f"  {key:<40} {value:>12,}")
     write(arguments.json, result)
 
 
-def _compare(name: str, bundles: int, pairs: int, threads: int) -> dict[str, Any]:
-    from limbeck.rewards import CachedEncoder, CosineHead, EncoderReward, OpenClip
-    from limbeck.rewards.clip_reward import family_goals
-    from limbeck.rewards.labelling import EpisodeLabeller
-    from limbeck.rewards.room_frames import random_walks, render_frames
+def _compare(name: str, bundles: list[Any], pairs: int, threads: int) -> dict[str, Any]:
+    """Rates in frames a second, medians of the pairs, and medians of their ratios in a pair."""
+    from limbeck.rewards.labelling import FRAME
 
-    goals = [goal.text() for goal in family_goals("lift")]
-    walks = random_walks(("lift",), STREAMS * bundles * (UNROLL // EPISODE), EPISODE, 6, 4, 0, 0)
-    frames = render_frames(walks.symbols).reshape(STREAMS, bundles, UNROLL, 56, 56, 3)
-    distinct = np.unique(frames.reshape(-1, 56 * 56 * 3), axis=0).reshape(-1, 56, 56, 3)
-    encoder = OpenClip(name, batch=BATCH, threads=threads)
-
-    def label() -> int:
-        model = EncoderReward(CachedEncoder(encoder, 100_000, batch=BATCH), CosineHead(), goals)
-        labeller = EpisodeLabeller(model)
-        for number in range(bundles):
-            labeller.score_many(
-                [_segment(stream, number, frames[stream, number], goals) for stream in range(STREAMS)]
-            )
-        return labeller.scored
-
-    def once_per_frame() -> int:
-        some = frames[:, 0].reshape(-1, 56, 56, 3)[:200]
-        for frame in some:
-            encoder.encode_frames(frame[None])
-        return len(some)
-
-    def cached_distinct() -> int:
-        CachedEncoder(encoder, 100_000, batch=BATCH).encode_frames(distinct[: 8 * BATCH])
-        return len(distinct[: 8 * BATCH])
-
-    def bare() -> int:
-        return len(encoder.encode_frames(distinct[: 8 * BATCH]))
-
-    calls: dict[str, Callable[[], int]] = {
-        "labelled": label, "once_per_frame": once_per_frame, "cached_distinct": cached_distinct, "bare_batch": bare
-    }  # fmt: skip
+    segments = [segment for bundle in bundles for segment in bundle.segments]
+    frames = np.concatenate([segment.rows[FRAME] for segment in segments])
+    distinct = np.unique(frames.reshape(len(frames), -1), axis=0).reshape(-1, *frames.shape[1:])
+    calls = _calls(name, bundles, frames, distinct[: _BATCHES * BATCH], threads)
     rates: dict[str, list[float]] = {key: [] for key in calls}
     for call in calls.values():
         call()
     for pair in range(pairs):
-        order = list(calls.items())
-        for key, call in order if pair % 2 == 0 else order[::-1]:
+        for key, call in list(calls.items())[:: 1 if pair % 2 == 0 else -1]:
             began = time.perf_counter()
             count = call()
             rates[key].append(count / (time.perf_counter() - began))
-    medians = {key: float(np.median(values)) for key, values in rates.items()}
 
     def ratio(a: str, b: str) -> float:
         return round(float(np.median(np.divide(rates[a], rates[b]))), 2)
 
+    ratios = {}
+    for kind in _KINDS:
+        ratios[f"{kind}_times_open_clip_once_per_frame"] = ratio(f"{kind}_label", "open_clip_once_per_frame")
+        ratios[f"{kind}_times_itself_once_per_frame"] = ratio(f"{kind}_label", f"{kind}_once_per_frame")
+        ratios[f"{kind}_share_of_bare_batches"] = ratio(f"{kind}_cached_distinct", f"{kind}_bare_batch")
     return {
-        "frames": int(frames.size // (56 * 56 * 3)),
+        "frames": len(frames),
         "distinct_frames": len(distinct),
-        **{f"{key}_per_second": round(value) for key, value in medians.items()},
-        "times": ratio("labelled", "once_per_frame"),
-        "share_of_bare": ratio("cached_distinct", "bare_batch"),
+        **{f"{key}_per_second": round(float(np.median(values))) for key, values in rates.items()},
+        **ratios,
     }
+
+
+def _calls(
+    name: str, bundles: list[Any], frames: np.ndarray, batches: np.ndarray, threads: int
+) -> dict[str, Callable[[], int]]:
+    """What is timed: each returns how many frames it has looked at."""
+    from limbeck.rewards import CachedEncoder, CosineHead, EncoderReward, JaxClip, OpenClip
+    from limbeck.rewards.clip_reward import family_goals
+    from limbeck.rewards.labelling import EpisodeLabeller
+
+    goals = [goal.text() for goal in family_goals("lift")]
+    texts = [goal for bundle in bundles for segment in bundle.segments for goal in segment.goals]
+    chosen = np.random.default_rng(0).choice(len(frames), _SINGLE)
+    in_torch = OpenClip(name, batch=BATCH, threads=threads)
+    encoders = dict(zip(_KINDS, (in_torch, JaxClip(name.removeprefix("local-dir:"), batch=BATCH))))
+    as_readme = _open_clip_as_its_readme(name, goals, in_torch.encode_goals(goals))
+
+    def label(encoder: Any) -> int:
+        model = EncoderReward(CachedEncoder(encoder, 100_000, batch=BATCH), CosineHead(), goals)
+        labeller = EpisodeLabeller(model)
+        for bundle in bundles:
+            for segment, rewards in zip(bundle.segments, labeller.score_many(bundle.segments)):
+                labeller.apply(segment, rewards)
+        return labeller.scored
+
+    def once_per_frame(encoder: Any) -> int:
+        for i in chosen:
+            encoder.encode_frames(frames[i][None])
+        return len(chosen)
+
+    def cached_distinct(encoder: Any) -> int:
+        CachedEncoder(encoder, 100_000, batch=BATCH).encode_frames(batches)
+        return len(batches)
+
+    def bare_batch(encoder: Any) -> int:
+        return len(encoder.encode_frames(batches))
+
+    def open_clip_once_per_frame() -> int:
+        for i in chosen:
+            as_readme(frames[i], texts[i])
+        return len(chosen)
+
+    of_encoder = (label, once_per_frame, cached_distinct, bare_batch)
+    calls: dict[str, Callable[[], int]] = {"open_clip_once_per_frame": open_clip_once_per_frame}
+    for kind, encoder in encoders.items():
+        calls |= {f"{kind}_{call.__name__}": functools.partial(call, encoder) for call in of_encoder}
+    return calls
+
+
+def _open_clip_as_its_readme(
+    name: str, goals: list[str], embeddings: np.ndarray
+) -> Callable[[np.ndarray, str], float]:
+    """The cosine of one frame and a goal as open_clip's README has it: its own preprocessing, one image a call."""
+    import open_clip
+    import torch
+    from PIL import Image
+
+    loaded: Any = open_clip.create_model_from_pretrained(name)
+    model, preprocess = loaded
+    model.eval()
+    texts = dict(zip(goals, torch.from_numpy(embeddings)))
+
+    def score(frame: np.ndarray, goal: str) -> float:
+        image = preprocess(Image.fromarray(frame)).unsqueeze(0)
+        with torch.no_grad():
+            return float(model.encode_image(image, normalize=True)[0] @ texts[goal])
+
+    return score
 
 
 def _model(directory: pathlib.Path, size: str) -> pathlib.Path:
@@ -120,15 +167,6 @@ def _model(directory: pathlib.Path, size: str) -> pathlib.Path:
         return CaptionedBatch(np.zeros((2, 56, 56, 3), np.uint8), texts, np.eye(2, dtype=bool))
 
     return train_clip(directory, ClipTrainConfig(size, steps=1, batch=2), learn_merges(vocabulary()), batch)
-
-
-def _segment(stream: int, number: int, frames: np.ndarray, goals: list[str]) -> Any:
-    from limbeck.rewards.labelling import FRAME
-    from limbeck.rewards.segments import Segment
-
-    # 2, LAST, ends an episode; the next one is in another room.
-    rows = {FRAME: frames, "step_type": 1 + (np.arange(1, len(frames) + 1) % EPISODE == 0).astype(np.int32)}
-    return Segment(0, 0, stream, number, rows, [goals[stream]] * len(frames))
 
 
 if __name__ == "__main__":

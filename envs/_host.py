@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from dm_env import specs
 
-from ._types import LAST, Environment, State, Task
+from ._types import LAST, Environment, Observation, State, Task
 from .tasks import check_task
 
 
@@ -51,6 +51,47 @@ _reset = jax.jit(keyed_reset, static_argnums=0)
 _step = jax.jit(keyed_step, static_argnums=0)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def reset_streams(
+    environment: Environment, keys: jax.Array, tasks: Task
+) -> tuple[jax.Array, State, dm_env.TimeStep]:
+    """`keyed_reset` of N streams, all arguments `[N, …]`."""
+    return jax.vmap(functools.partial(keyed_reset, environment))(keys, tasks)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def step_streams(
+    environment: Environment, keys: jax.Array, tasks: Task, states: State, actions: jax.Array
+) -> tuple[jax.Array, State, dm_env.TimeStep, Observation, jax.Array | None]:
+    """`keyed_step` of N streams, and `keyed_reset` of those whose episode it ends.
+
+    Returns:
+      Keys and states; the time-steps that the actions led to; what the streams show, which is the next episode's
+      first observation where one ended; and the environment's `success`, bool `[N]`, where it has that. All `[N, …]`.
+    """
+    keys, states, timesteps = jax.vmap(functools.partial(keyed_step, environment))(
+        keys, tasks, states, actions
+    )
+    success = getattr(environment, "success", None)
+    succeeded = jax.vmap(success)(states) if callable(success) else None
+    last = timesteps.step_type == LAST
+
+    def begin(data, states, observations):
+        fresh_keys, fresh, first = reset_streams(environment, jax.random.wrap_key_data(data), tasks)
+
+        def choose(new, old):
+            return jnp.where(last.reshape(-1, *[1] * (old.ndim - 1)), new, old)
+
+        new = (jax.random.key_data(fresh_keys), fresh, first.observation)
+        return jax.tree.map(choose, new, (data, states, observations))
+
+    # Most steps end no episode, and a reset costs as much as a step.
+    data, states, shown = jax.lax.cond(
+        last.any(), begin, lambda *old: old, jax.random.key_data(keys), states, timesteps.observation
+    )
+    return jax.random.wrap_key_data(data), states, timesteps, shown, succeeded
+
+
 class Host:
     """One task's environment with its state and key; time-steps are NumPy, in the pure form.
 
@@ -60,12 +101,17 @@ class Host:
     Attributes:
       environment: that is stepped.
       task: the present task.
+      key: of the next reset or step.
+      episode_task: the task of the present episode: `task`, but where the environment draws one at each reset
+        (`SampledTasks`); None there before the first.
       success: the environment's `success(state)` at the end of the episode that ended last; False before.
     """
 
     def __init__(self, environment: Environment, task: Task | None, seed: int):
         self.environment = environment
         self.task = seed_task(environment, seed) if task is None else check_task(environment, task)
+        self._draws = callable(getattr(environment, "task_in", None))
+        self.episode_task = None if self._draws else self.task
         self._state = None
         self.success = False
         self.reseed(seed)
@@ -81,17 +127,19 @@ class Host:
 
     def reseed(self, seed: int) -> None:
         """Starts the key's stream again; the task stays."""
-        self._key = seed_key(seed)
+        self.key = seed_key(seed)
         self._state = None
 
     def reset(self) -> dm_env.TimeStep:
-        self._key, self._state, timestep = _reset(self.environment, self._key, self.task)
+        self.key, self._state, timestep = _reset(self.environment, self.key, self.task)
+        if self._draws:
+            self.episode_task = to_numpy(getattr(self.environment, "task_in")(self._state))  # noqa: B009
         return to_numpy(timestep)
 
     def step(self, action: Any) -> dm_env.TimeStep:
         action = conform_action(self.environment.action_spec(), action)
-        self._key, self._state, timestep = _step(
-            self.environment, self._key, self.task, self._state, jnp.asarray(action)
+        self.key, self._state, timestep = _step(
+            self.environment, self.key, self.task, self._state, jnp.asarray(action)
         )
         timestep = to_numpy(timestep)
         if timestep.step_type == LAST:

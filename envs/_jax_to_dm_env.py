@@ -11,57 +11,61 @@ from ._types import Environment, Task
 
 
 class JaxToDmEnv(dm_env.Environment):
-    """A pure-JAX environment with one task, as a `dm_env.Environment`; see `to_dm_env`."""
+    """A pure-JAX environment with one task, as a `dm_env.Environment`; see `to_dm_env`.
+
+    Attributes:
+      host: what is stepped.
+    """
 
     def __init__(self, environment: Environment, task: Task | None, seed: int):
-        self._host = Host(environment, task, seed)
+        self.host = Host(environment, task, seed)
 
     @property
     def task(self) -> Any:
         """The task of this instance, as NumPy arrays."""
-        return to_numpy(self._host.task)
+        return to_numpy(self.host.task)
 
     @property
     def success(self) -> Callable[[], bool]:
         """`success()`: whether the episode that ended last reached its goal, where the environment knows."""
-        if not self._host.tells_success:
-            raise AttributeError(f"{self._host.environment.name} does not tell success")
-        return lambda: self._host.success
+        if not self.host.tells_success:
+            raise AttributeError(f"{self.host.environment.name} does not tell success")
+        return lambda: self.host.success
 
     @property
     def goal(self) -> str:
-        """The goal of this instance in words, where the environment has `goals` by the number of the task."""
-        goals = getattr(self._host.environment, "goals", None)
-        if goals is None:
-            raise AttributeError(f"{self._host.environment.name} has no goals in words")
-        return goals[int(self.task)].text()
+        """The goal of the episode in words, where the environment has `goals` by the number of the task."""
+        goals, task = getattr(self.host.environment, "goals", None), self.host.episode_task
+        if goals is None or task is None:
+            raise AttributeError(f"{self.host.environment.name} has no goals in words, or no episode yet")
+        return goals[int(task)].text()
 
     def reseed(self, seed: int) -> None:
         """Draws the episodes from `seed` on as a new instance would; the task stays."""
-        self._host.reseed(seed)
+        self.host.reseed(seed)
 
     def reset(self) -> dm_env.TimeStep:
-        return dm_env.restart(self._host.reset().observation)
+        return dm_env.restart(self.host.reset().observation)
 
     def step(self, action: Any) -> dm_env.TimeStep:
-        if self._host.needs_reset:
+        if self.host.needs_reset:
             return self.reset()
-        step_type, reward, discount, observation = self._host.step(action)
+        step_type, reward, discount, observation = self.host.step(action)
         return dm_env.TimeStep(
             dm_env.StepType(int(step_type)), np.float32(reward), np.float32(discount), observation
         )
 
     def observation_spec(self) -> Any:
-        return self._host.environment.observation_spec()
+        return self.host.environment.observation_spec()
 
     def action_spec(self) -> Any:
-        return self._host.environment.action_spec()
+        return self.host.environment.action_spec()
 
     def reward_spec(self) -> Any:
-        return self._host.environment.reward_spec()
+        return self.host.environment.reward_spec()
 
     def discount_spec(self) -> Any:
-        return self._host.environment.discount_spec()
+        return self.host.environment.discount_spec()
 
 
 def to_dm_env(environment: Environment, task: Task | None = None, seed: int = 0) -> JaxToDmEnv:

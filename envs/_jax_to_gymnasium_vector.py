@@ -9,32 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._host import conform_action, keyed_reset, keyed_step, seed_key, seed_task, to_numpy
+from ._host import conform_action, reset_streams, seed_key, seed_task, step_streams, to_numpy
 from ._jax_to_gymnasium import check_options
 from ._types import LAST, Environment, Task
 from .spec_space import as_sample, space_from_spec
 from .tasks import check_task
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _reset(environment, keys, tasks):
-    return jax.vmap(functools.partial(keyed_reset, environment))(keys, tasks)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _step(environment, keys, tasks, states, actions):
-    """Steps every copy and resets those that ended; also returns what each action led to."""
-
-    def one(key, task, state, action):
-        key, state, timestep = keyed_step(environment, key, task, state, action)
-        next_key, fresh, first = keyed_reset(environment, key, task)
-        last = timestep.step_type == LAST
-        old = (jax.random.key_data(key), state, timestep.observation)
-        new = (jax.random.key_data(next_key), fresh, first.observation)
-        key, state, observation = jax.tree.map(lambda a, b: jnp.where(last, a, b), new, old)
-        return jax.random.wrap_key_data(key), state, timestep, observation
-
-    return jax.vmap(one)(keys, tasks, states, actions)
 
 
 class JaxToGymnasiumVector(gymnasium.vector.VectorEnv):
@@ -85,7 +64,7 @@ class JaxToGymnasiumVector(gymnasium.vector.VectorEnv):
                 raise ValueError(f"{self.num_envs} copies need as many seeds, got {len(seeds)}.")
             keys = [old if s is None else seed_key(s) for s, old in zip(seeds, self._keys, strict=True)]
             self._keys = jnp.stack(keys)
-        self._keys, self._states, timesteps = _reset(self._environment, self._keys, self._tasks)
+        self._keys, self._states, timesteps = reset_streams(self._environment, self._keys, self._tasks)
         observations = as_batch(to_numpy(timesteps.observation), self._observation_spec)
         return observations, {"task": self.tasks, "_task": np.ones(self.num_envs, bool)}
 
@@ -93,7 +72,7 @@ class JaxToGymnasiumVector(gymnasium.vector.VectorEnv):
         if self._states is None:
             raise gymnasium.error.ResetNeeded("No episode has begun: call reset() before step().")
         actions = conform_action(self._action_spec, actions, (self.num_envs,))
-        self._keys, self._states, timesteps, observations = _step(
+        self._keys, self._states, timesteps, observations, _ = step_streams(
             self._environment, self._keys, self._tasks, self._states, actions
         )
         timesteps, observations = to_numpy((timesteps, observations))

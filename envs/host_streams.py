@@ -1,13 +1,14 @@
 """Host environments that step together, each as one stream that runs on through episode ends."""
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import dm_env
-import jax
 import numpy as np
 
-from ._types import FIRST, LAST, MID
+from ._jax_stepping import JaxStepping, hosts_of
+from ._stepping import OneByOne
+from ._types import FIRST, LAST
 
 
 class Episode(NamedTuple):
@@ -28,6 +29,9 @@ class Episode(NamedTuple):
 
 class HostStreams:
     """N environments of one kind behind the merged stream of `AutoReset`, batched.
+
+    Those of one pure-JAX environment (`make_hosted`, `to_dm_env`) step together in one compiled call, and play the
+    episodes that they would play one by one.
 
     Attributes:
       timestep: what the agents see now, `[N, …]` NumPy: at an episode's first step its first observation
@@ -51,7 +55,9 @@ class HostStreams:
         self.episodes: list[Episode] = []
         count = len(self.environments)
         self._returns, self._lengths = np.zeros(count), np.zeros(count, int)
-        observation = _stack([environment.reset().observation for environment in self.environments])
+        hosts = hosts_of(self.environments)
+        self._stepping = OneByOne(self.environments) if hosts is None else JaxStepping(hosts)
+        observation = self._stepping.reset()
         self.next_observation = observation
         self.timestep = dm_env.TimeStep(
             np.full(count, FIRST, np.int32), np.zeros(count, np.float32), np.ones(count, np.float32), observation
@@ -62,26 +68,12 @@ class HostStreams:
 
     def step(self, actions: np.ndarray) -> dm_env.TimeStep:
         """Steps every environment with its action `[N, …]` and begins the next episode where one ended."""
-        count = len(self.environments)
-        kinds, rewards = np.full(count, MID, np.int32), np.zeros(count, np.float32)
-        discounts = np.ones(count, np.float32)
-        led_to, shown = [], []
-        for i, environment in enumerate(self.environments):
-            timestep = environment.step(actions[i])
-            rewards[i], discounts[i] = timestep.reward, timestep.discount
-            led_to.append(timestep.observation)
-            if timestep.last():
-                kinds[i] = LAST
-                self._end(i, environment, rewards[i])
-                shown.append(environment.reset().observation)
-            else:
-                shown.append(timestep.observation)
-        self._returns += rewards * (kinds == MID)
-        self._lengths += kinds == MID
-        observation = _stack(shown)
-        ended = (kinds == LAST).any()
-        self.next_observation = _stack(led_to) if ended else observation
-        self.timestep = dm_env.TimeStep(kinds, rewards, discounts, observation)
+        kinds, rewards, discounts, self.next_observation, shown, successes = self._stepping.step(actions)
+        self._returns += rewards
+        self._lengths += 1
+        for i in np.flatnonzero(kinds == LAST):
+            self._end(int(i), successes)
+        self.timestep = dm_env.TimeStep(kinds, rewards, discounts, shown)
         return self.timestep
 
     def take_episodes(self) -> list[Episode]:
@@ -89,13 +81,7 @@ class HostStreams:
         taken, self.episodes = self.episodes, []
         return taken
 
-    def _end(self, i: int, environment: Any, reward: float) -> None:
-        total = float(self._returns[i] + reward)
-        fact = getattr(environment, "success", None)
-        success = bool(fact()) if fact is not None else total > 0
-        self.episodes.append(Episode(i, total, int(self._lengths[i]) + 1, success))
+    def _end(self, i: int, successes: Mapping[int, bool]) -> None:
+        total = float(self._returns[i])
+        self.episodes.append(Episode(i, total, int(self._lengths[i]), successes.get(i, total > 0)))
         self._returns[i], self._lengths[i] = 0.0, 0
-
-
-def _stack(observations: list[Any]) -> Any:
-    return jax.tree.map(lambda *parts: np.stack(parts), *observations)

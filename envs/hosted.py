@@ -15,6 +15,7 @@ from ._jax_to_dm_env import to_dm_env
 from .factories import check_arguments, import_factory
 from .minigrid import minigrid, minigrid_ids
 from .registry import environment_names, make
+from .sampled_tasks import SampledTasks
 
 
 _PURE = (
@@ -33,42 +34,45 @@ class Hosted(dm_env.Environment):
     """An environment whose rewards and discounts are Python floats; see `make_hosted`.
 
     Everything else (`success`, `info`, `task`, `mission`, …) is the environment's own.
+
+    Attributes:
+      adapter: the environment.
     """
 
     def __init__(self, environment: dm_env.Environment, name: str):
-        self._environment = environment
+        self.adapter = environment
         spec = environment.reward_spec()
         if not isinstance(spec, specs.Array) or spec.shape != ():
             raise ValueError(f"{name} has no scalar reward, which a hosted job needs; its spec is {spec!r}.")
 
     def __getattr__(self, name: str) -> Any:
-        if name == "_environment":  # not set yet, as while it is being copied
+        if name == "adapter":  # not set yet, as while it is being copied
             raise AttributeError(name)
-        return getattr(self._environment, name)
+        return getattr(self.adapter, name)
 
     def reset(self) -> dm_env.TimeStep:
-        return self._environment.reset()
+        return self.adapter.reset()
 
     def step(self, action: Any) -> dm_env.TimeStep:
-        timestep = self._environment.step(action)
+        timestep = self.adapter.step(action)
         if timestep.first():
             return timestep
         return timestep._replace(reward=float(timestep.reward), discount=float(timestep.discount))
 
     def observation_spec(self) -> Any:
-        return self._environment.observation_spec()
+        return self.adapter.observation_spec()
 
     def action_spec(self) -> Any:
-        return self._environment.action_spec()
+        return self.adapter.action_spec()
 
     def reward_spec(self) -> Any:
-        return _as_float64(self._environment.reward_spec())
+        return _as_float64(self.adapter.reward_spec())
 
     def discount_spec(self) -> Any:
-        return _as_float64(self._environment.discount_spec())
+        return _as_float64(self.adapter.discount_spec())
 
     def close(self) -> None:
-        self._environment.close()
+        self.adapter.close()
 
 
 class _GymnasiumWithSuccess(GymnasiumToDmEnv):
@@ -107,8 +111,8 @@ def make_hosted(name: str, seed: int = 0, **kwargs: Any) -> Hosted:
     """Builds an environment for the host by a name of any kind.
 
     - `"MiniGrid-DoorKey-8x8-v0"`, `"BabyAI-GoToLocal-v0"`, …: `minigrid(name, seed, **kwargs)`.
-    - `"dark_room"`, …: a pure-JAX environment of `make`; `task=` is its task (else sampled from the seed),
-      further arguments are its own.
+    - `"dark_room"`, …: a pure-JAX environment of `make`; `task=` is its task (else sampled from the seed), or
+      `"sampled"`: one of all for each episode (`SampledTasks`). Further arguments are its own.
     - `"package.module:factory"`: what `factory(**kwargs)` returns, with `seed=seed` among the arguments where
       it takes that: a `dm_env.Environment`, a `gymnasium.Env` or a pure-JAX environment (`task=` as above).
       The current directory is appended to the search path.
@@ -129,7 +133,7 @@ def make_hosted(name: str, seed: int = 0, **kwargs: Any) -> Hosted:
 def _build(name: str, seed: int, kwargs: dict[str, Any]) -> dm_env.Environment:
     if name in environment_names():
         task = kwargs.pop("task", None)
-        return to_dm_env(make(name, **kwargs), task, seed)
+        return _from_pure(make(name, **kwargs), task, seed)
     if name.startswith(("MiniGrid-", "BabyAI-")):
         return minigrid(name, seed, **kwargs)
     _, colon, attribute = name.partition(":")
@@ -159,7 +163,7 @@ def _from_factory(
     elif isinstance(product, dm_env.Environment):
         adapted = product
     elif all(callable(getattr(product, member, None)) for member in _PURE):
-        return to_dm_env(product, task, seed)
+        return _from_pure(product, task, seed)
     else:
         raise ValueError(
             f"{name} returned {product!r}; a dm_env.Environment, a gymnasium.Env or a "
@@ -168,6 +172,12 @@ def _from_factory(
     if task is not None:
         raise ValueError(f"{name} returned {product!r}, which has no argument 'task'.")
     return adapted
+
+
+def _from_pure(environment: Any, task: Any, seed: int) -> dm_env.Environment:
+    if isinstance(task, str) and task == "sampled":
+        return to_dm_env(SampledTasks(environment), None, seed)
+    return to_dm_env(environment, task, seed)
 
 
 def _suggestion(name: str) -> str:

@@ -1,6 +1,6 @@
 """An environment whose task is drawn anew for every episode."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import dm_env
@@ -70,9 +70,15 @@ class SampledTasks(ByValue):
         inner, timestep = self._environment.step(key, state.drawn, state.inner, action)
         return SampledState(inner, state.drawn), timestep
 
-    def success(self, state: SampledState) -> jax.Array:
-        """Whether the goal was reached in the episode, where the environment knows."""
-        return self._environment.success(state.inner)
+    def task_in(self, state: SampledState) -> Any:
+        """The task of the episode."""
+        return state.drawn
+
+    @property
+    def success(self) -> Callable[[SampledState], jax.Array]:
+        """`success(state)`: whether the goal was reached in the episode, where the environment knows."""
+        success = self._environment.success
+        return lambda state: success(state.inner)
 
     def markov_observation(self, state: SampledState) -> Any:
         return self._environment.markov_observation(state.inner)

@@ -21,6 +21,7 @@ from ..rewards import (
     load,
     recheck,
     save_card,
+    with_first_hits,
     write_report,
 )
 from ..rewards.frames import Frames
@@ -102,13 +103,13 @@ def evaluate_command(arguments: Sequence[str]) -> None:
         scores, truth, episodes, judged.time, judged.stratum, texts, thresholds, families=families
     )
     out: pathlib.Path = given["out"]
-    write_report(out, found, pictures, card, f"{model_name(model)} on {given['family']}")
+    failing: Sequence[str] = []
     if card is not None:
-        save_card(card, out / "card.json")
         pairs = Pairs.of(scores, truth, episodes, judged.time, texts)
-        failing = recheck(card, pairs).failing
-    else:
-        failing = []
+        card, failing = with_first_hits(card, pairs), recheck(card, pairs).failing
+        out.mkdir(parents=True, exist_ok=True)
+        save_card(card, out / "card.json")
+    write_report(out, found, pictures, card, f"{model_name(model)} on {given['family']}")
     _print(found, card, failing, out, given["json"])
 
 

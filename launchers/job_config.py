@@ -11,6 +11,9 @@ from .program import resolve
 
 S = TypeVar("S")
 
+# Bundles that wait for a labeller, unless the settings say more.
+_WAITING, _WAITING_ON_POLICY = 64, 4
+
 
 @dataclasses.dataclass(frozen=True)
 class JobEvaluationConfig:
@@ -42,6 +45,8 @@ class JobConfig(Generic[S]):
         returns an `Algorithm`.
       settings: the algorithm's own.
       torso: what reads the observations; the algorithm's own choice by default.
+      reads: keys of the observations that the agent sees; all by default. Others are neither sent to the learner
+        nor shown to the agent, though reward models judge `image` all the same.
       replay: how experience passes from the actors to the learner.
       actors: processes that step environments.
       environments: that each of them steps together.
@@ -64,6 +69,11 @@ class JobConfig(Generic[S]):
       reward_place: `labeller` labels in processes of their own, between actors and learner; `inline` in the
         actors, which wait for it.
       labellers: processes that label; actor i is labelled by labeller i modulo their number.
+      labeller_threads: of PyTorch, where the reward model uses it, in each process that asks it. More than one needs
+        cores that are free: threads that wait for each other on shared ones cost far more than they give.
+      waiting_bundles: bundles of an actor, `replay.unroll` rows of each of its environments, that may wait for its
+        labeller; with so many the actor waits too. None for 64, or 4 where replay is a queue: its learner is
+        on-policy, and what waits grows old.
     """
 
     env: str
@@ -72,6 +82,7 @@ class JobConfig(Generic[S]):
     settings: S
     torso: str | None
     replay: ReplayPlan
+    reads: tuple[str, ...] | None = None
     actors: int = 2
     environments: int = 8
     learner_gpus: int = 0
@@ -90,6 +101,8 @@ class JobConfig(Generic[S]):
     reward_threshold: float = 1.0
     reward_place: Literal["labeller", "inline"] = "labeller"
     labellers: int = 1
+    labeller_threads: int = 1
+    waiting_bundles: int | None = None
 
     def __post_init__(self):
         least = {
@@ -105,6 +118,8 @@ class JobConfig(Generic[S]):
             "history_steps": (self.history_steps, 0),
             "seed": (self.seed, 0),
             "labellers": (self.labellers, 1),
+            "labeller_threads": (self.labeller_threads, 1),
+            "waiting_bundles": (1 if self.waiting_bundles is None else self.waiting_bundles, 1),
             "evaluation.episodes": (self.evaluation.episodes, 1),
             "evaluation.environments": (self.evaluation.environments, 1),
             "evaluation.every_s": (self.evaluation.every_s, 0),
@@ -127,6 +142,13 @@ class JobConfig(Generic[S]):
     def labelled(self) -> bool:
         """Whether labellers stand between the actors and the learner."""
         return self.reward is not None and self.reward_place == "labeller"
+
+    @property
+    def most_waiting(self) -> int:
+        """Bundles of an actor that may wait for its labeller."""
+        if self.waiting_bundles is not None:
+            return self.waiting_bundles
+        return _WAITING_ON_POLICY if self.replay.kind == "queue" else _WAITING
 
     @property
     def steps_per_update(self) -> float:

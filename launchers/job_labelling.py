@@ -1,6 +1,7 @@
 """The labelling of a job: what is checked before it begins, and the tables between actors and labellers."""
 
 import pathlib
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,14 +16,14 @@ from .job_config import JobConfig
 from .jobs import make_environment, parts
 
 
-# Bundles of an actor that may be with its labeller; the actor makes the next one meanwhile, and then waits.
-WAITING = 1
-
-
 def reward_model(config: JobConfig) -> Any:
     """The model that a job's reward names. Raises ValueError where there is none or it cannot be called."""
     assert config.reward is not None
-    return check_model(load(config.reward, **config.reward_arguments))
+    model = check_model(load(config.reward, **config.reward_arguments))
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(config.labeller_threads)
+    return model
 
 
 def check_reward(config: JobConfig) -> None:
@@ -52,13 +53,15 @@ def labelling_tables(config: JobConfig) -> list[Table]:
     """The tables of a replay server between actors and labellers, one an actor.
 
     An actor looks at the size before it writes, so that none of its bundles is forgotten; the room above
-    `WAITING` is for inserts that were repeated because their confirmation was late.
+    `waiting_bundles` is for inserts that were repeated because their confirmation was late.
     """
     if not config.labelled:
         return []
-    signature = bundle_signature(parts(config).spec, config.environments)
+    made = parts(config)
+    assert made.frame is not None
+    signature = bundle_signature(made.spec, config.environments, made.frame)
     names = map(unlabelled_table, range(config.actors))
-    return [Table(name, "held", signature, max_size=WAITING + 2) for name in names]
+    return [Table(name, "held", signature, max_size=config.most_waiting + 2) for name in names]
 
 
 def labelling_directory(run_directory: pathlib.Path, actor: int) -> pathlib.Path:

@@ -27,15 +27,17 @@ class Parts(NamedTuple):
 
     Attributes:
       agent: the functions.
-      observation_spec: of the environment.
+      observation_spec: of what the agent reads.
       spec: of the trajectories.
       table: of the replay server.
+      frame: the shape of the environment's `image`, [H, W, 3], where a reward model judges it.
     """
 
     agent: Agent
     observation_spec: Any
     spec: Trajectory
     table: Table
+    frame: tuple[int, ...] | None
 
 
 def make_environment(config: JobConfig, *place: int) -> Any:
@@ -57,8 +59,9 @@ def parts(config: JobConfig) -> Parts:
         observation_spec, action_spec = environment.observation_spec(), environment.action_spec()
     finally:
         environment.close()
-    if config.reward is not None:
-        _check_image(config, observation_spec)
+    frame = None if config.reward is None else _image_shape(config, observation_spec)
+    if config.reads is not None:
+        observation_spec = _read_spec(config, observation_spec)
     torso = make_torso(config.torso, observation_spec) if config.torso else None
     constructor = find_algorithm(config.agent).constructor
     given = (observation_spec, action_spec, config.settings)
@@ -67,10 +70,21 @@ def parts(config: JobConfig) -> Parts:
     if config.reward is not None:
         _check_reads_no_reward(config, spec)
     beside = copy_signature(config.replay.unroll) if config.labelled else {}
-    return Parts(agent, observation_spec, spec, experience_table(config.replay, spec, beside))
+    return Parts(agent, observation_spec, spec, experience_table(config.replay, spec, beside), frame)
 
 
-def _check_image(config: JobConfig, observation_spec: Any) -> None:
+def _read_spec(config: JobConfig, observation_spec: Any) -> Any:
+    known = sorted(observation_spec) if isinstance(observation_spec, dict) else []
+    assert config.reads is not None
+    if not config.reads or len(set(config.reads)) < len(config.reads) or set(config.reads) - set(known):
+        has = f"the keys {', '.join(known)}" if known else "one array"
+        raise ValueError(
+            f"reads names keys of the observations, each once, got {list(config.reads)}; {config.env} has {has}."
+        )
+    return {key: observation_spec[key] for key in config.reads}
+
+
+def _image_shape(config: JobConfig, observation_spec: Any) -> tuple[int, ...]:
     image = observation_spec.get("image") if isinstance(observation_spec, dict) else None
     if not (
         isinstance(image, specs.Array)
@@ -82,6 +96,7 @@ def _check_image(config: JobConfig, observation_spec: Any) -> None:
             f"The reward {config.reward} judges the key image of observations, [H, W, 3] uint8, which {config.env} "
             "does not have. MiniGrid's get it by --env-arguments image agent."
         )
+    return tuple(image.shape)
 
 
 def _check_reads_no_reward(config: JobConfig, spec: Trajectory) -> None:

@@ -46,8 +46,10 @@ if TYPE_CHECKING:
     from .calibration import recheck as recheck
     from .card import Calibration as Calibration
     from .card import CalibrationError as CalibrationError
+    from .card import CardHits as CardHits
     from .card import load_card as load_card
     from .card import save_card as save_card
+    from .card import with_first_hits as with_first_hits
     from .clip import Drift as Drift
     from .clip import OpenClip as OpenClip
     from .conformance import Finding as Finding
@@ -110,8 +112,10 @@ _HOMES = {
     "card": (
         "Calibration",
         "CalibrationError",
+        "CardHits",
         "load_card",
         "save_card",
+        "with_first_hits",
     ),
     "clip": (
         "Drift",

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from .contract import RewardError
+from .frame_keys import KEY_BYTES
 
 
 _log = logging.getLogger("limbeck.rewards")
 
-KEY_BYTES = 16
 _WAYS = 4
 
 

@@ -85,6 +85,8 @@ class Scoring:
 
 def padded(array: np.ndarray, length: int) -> np.ndarray:
     """The array with its last row repeated up to `length` rows."""
+    if len(array) == length:
+        return array
     return np.concatenate([array, np.repeat(array[-1:], length - len(array), axis=0)])
 
 

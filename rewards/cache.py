@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ._disk_tier import KEY_BYTES, DiskTier
+from ._disk_tier import DiskTier
 from ._scoring import padded, power_of_two
 from ._single_flight import CacheStats, SingleFlight
 from .contract import (
@@ -21,21 +21,19 @@ from .contract import (
     check_rewards,
     form_of,
 )
+from .frame_keys import frame_keys
 
 
-def frame_hash(frame: np.ndarray) -> bytes:
-    """16 bytes of blake2b over a frame's shape and pixels: equal frames, equal hashes."""
-    digest = hashlib.blake2b(repr(frame.shape).encode(), digest_size=KEY_BYTES)
-    digest.update(np.ascontiguousarray(frame).data)
-    return digest.digest()
+# Calls of so many frames or fewer take about as long as each other.
+_SMALL = 16
 
 
 class CachedEncoder:
     """An encoder that remembers, with the same fingerprint and the same vectors.
 
-    What has to be encoded goes to the encoder in micro-batches of at most `batch` frames, each filled up to a power
-    of two with its last frame, so that a compiled encoder sees log2(batch) + 1 shapes. One thread encodes at a time;
-    a frame that another thread is encoding is waited for.
+    What has to be encoded goes to the encoder in micro-batches of at most `batch` frames, each a power of two, filled
+    up with its last frame where few are missing, so that a compiled encoder sees log2(batch) + 1 shapes. One thread
+    encodes at a time; a frame that another thread is encoding is waited for.
 
     Attributes:
       fingerprint: the encoder's.
@@ -78,12 +76,12 @@ class CachedEncoder:
         self._disk_capacity = disk_capacity
         if directory is not None:
             folder = hashlib.blake2b(self.fingerprint.encode(), digest_size=16).hexdigest()
-            self._path = pathlib.Path(directory) / folder / f"embeddings_{disk_capacity}.npy"
+            self._path = pathlib.Path(directory) / folder / f"embeddings_xxh3_{disk_capacity}.npy"
 
     def encode_frames(self, frames: np.ndarray) -> np.ndarray:
         """See `FrameEncoder`."""
         frames = check_frames(frames)
-        keys = [frame_hash(frame) for frame in frames]
+        keys = frame_keys(frames)
 
         def make(places: list[int]) -> tuple[list[np.ndarray], int]:
             with self._encoding:
@@ -168,7 +166,7 @@ class CachedModel:
         frames = check_frames(frames)
         texts = np.asarray(check_goals(goals, len(frames)), object)
         about = (self._model.name, self._model.version)
-        keys = [(*about, goal, frame_hash(frame)) for goal, frame in zip(texts, frames)]
+        keys = [(*about, goal, key) for goal, key in zip(texts, frame_keys(frames))]
 
         def call(frames: np.ndarray, texts: np.ndarray) -> np.ndarray:
             return check_rewards(self._model(frames, list(texts)), len(frames), what=about[0])
@@ -192,18 +190,26 @@ def in_micro_batches(
     Args:
       function: arrays of n rows to an array of n rows, each row by itself.
       frames: the first array.
-      batch: n is at most that, and a power of two: the last rows are filled up with the last one.
+      batch: n is at most that, and a power of two: where few are missing it is filled up with the last row.
       *others: further arrays.
 
     Returns:
       `[N, …]`, in order.
     """
-    results = []
-    for start in range(0, len(frames), batch):
-        rows = [array[start : start + batch] for array in (frames, *others)]
+    results, start = [], 0
+    while start < len(frames):
+        size = _micro_batch(len(frames) - start, batch)
+        rows = [array[start : start + size] for array in (frames, *others)]
         count = len(rows[0])
-        results.append(function(*(padded(array, power_of_two(count)) for array in rows))[:count])
+        results.append(function(*(padded(array, size) for array in rows))[:count])
+        start += count
     return np.concatenate(results)
+
+
+def _micro_batch(left: int, batch: int) -> int:
+    """The power of two that is called next: no more than a quarter of it is filling, unless it is small anyway."""
+    size = min(batch, power_of_two(left))
+    return size if size <= _SMALL or 4 * left >= 3 * size else size // 2
 
 
 def _check_sizes(capacity: int, batch: int) -> None:

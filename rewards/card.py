@@ -9,7 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from ..encoders import pages
+from .binomial import lower_bound, upper_bound
 from .contract import RewardError
+from .hits import first_hits
+from .pairs import Pairs
 
 
 FORMAT = "limbeck calibration"
@@ -63,6 +66,24 @@ class Threshold:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class CardHits:
+    """First hits (`hits.py`) at the thresholds of a card, on episodes that it was not made from.
+
+    Attributes:
+      hits: episodes and goals that had one.
+      right: of them, those where the goal was true.
+      low, high: Clopper-Pearson interval of the share of right ones.
+      delta: the probability that the share lies outside it, half on each side.
+    """
+
+    hits: int
+    right: int
+    low: float
+    high: float
+    delta: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Calibration:
     """A card.
 
@@ -75,6 +96,7 @@ class Calibration:
       min_positives: fewest positives of what is not abstained from.
       thresholds: of each goal or family.
       episodes: ids of the episodes that it was made from.
+      first_hits: how good its first hits were on others; None where that was not measured (`with_first_hits`).
     """
 
     fingerprint: str
@@ -85,6 +107,7 @@ class Calibration:
     min_positives: int
     thresholds: tuple[Threshold, ...]
     episodes: tuple[int | str, ...]
+    first_hits: CardHits | None = None
 
     def by_goal(self) -> dict[str, Threshold]:
         """The entry of every goal."""
@@ -161,7 +184,9 @@ class Calibration:
             thresholds = tuple(
                 Threshold(**{**entry, "goals": tuple(entry["goals"])}) for entry in content.pop("thresholds")
             )
-            card = cls(**{**content, "thresholds": thresholds, "episodes": tuple(content["episodes"])})
+            hits = content.pop("first_hits", None)
+            content |= {"thresholds": thresholds, "episodes": tuple(content["episodes"])}
+            card = cls(**content, first_hits=None if hits is None else CardHits(**hits))
             card._check_values()
         except (TypeError, KeyError, AttributeError) as error:
             raise CalibrationError(f"the card's content is damaged: {error}") from error
@@ -179,6 +204,37 @@ class Calibration:
                     f"the threshold of {entry.name!r} must be a number, or null with a reason; it is "
                     f"{entry.threshold!r}"
                 )
+        if self.first_hits is not None and not 0 <= self.first_hits.low <= self.first_hits.high <= 1:
+            raise CalibrationError("the interval of the card's first hits lies outside [0, 1]")
+
+    def check_apart(self, pairs: Pairs) -> None:
+        """Refuses pairs of episodes that the card was made from. Raises `CalibrationError`."""
+        common = sorted({str(x) for x in self.episodes} & {str(x) for x in pairs.episode_ids.tolist()})
+        if common:
+            raise CalibrationError(
+                f"{len(common)} episodes of this split were calibrated on ({', '.join(common[:5])}, ...): a card is "
+                "checked on episodes of its own"
+            )
+
+
+def with_first_hits(card: Calibration, pairs: Pairs, delta: float = 0.05) -> Calibration:
+    """The card with its first hits on other episodes, which the hacking watch takes as what may be expected.
+
+    Args:
+      card: a card.
+      pairs: of whole episodes, in goals that it has.
+      delta: 1 - the confidence of the interval.
+
+    Raises:
+      CalibrationError: if the card was made from some of these episodes, or a goal is not in it.
+    """
+    card.check_apart(pairs)
+    found = first_hits(pairs, card.levels(pairs.goals))
+    hits, right = int((found.first >= 0).sum()), int(found.right.sum())
+    low, high = (float(bound(right, hits, delta / 2)) for bound in (lower_bound, upper_bound))
+    return dataclasses.replace(
+        card, first_hits=CardHits(hits=hits, right=right, low=low, high=high, delta=delta)
+    )
 
 
 def save_card(card: Calibration, path: str | os.PathLike[str]) -> None:

@@ -85,7 +85,7 @@ class EpisodeLabeller:
       distinct: of them, those that it saw: each once a call.
     """
 
-    def __init__(self, model: Any, threshold: float = 1.0, batch: int = 256):
+    def __init__(self, model: Any, threshold: float = 1.0, batch: int = 1024):
         """
         Args:
           model: `model(frames [N, H, W, 3] uint8, N goals) -> [N]` in [0, 1].
@@ -119,19 +119,21 @@ class EpisodeLabeller:
         """
         rewards = [np.full(len(segment.goals), np.nan, np.float32) for segment in segments]
         seen: set[tuple[int, int]] = set()
-        places = []
-        for i, segment in enumerate(segments):
+        frames: list[np.ndarray] = []
+        goals: list[str] = []
+        parts = []
+        for segment, of in zip(segments, rewards):
             stream = (segment.actor, segment.stream)
             first = 0 if stream in seen else self._first_needed(segment)
             seen.add(stream)
-            places += [(i, t) for t in range(first, len(segment.goals))]
-        if places:
-            frames = [segments[i].rows[FRAME][t] for i, t in places]
-            goals = [segments[i].goals[t] for i, t in places]
+            parts.append(of[first:])
+            frames += list(segment.rows[FRAME][first:])
+            goals += segment.goals[first:]
+        if frames:
             found, distinct = score_distinct(self.model, frames, goals, self._batch)
-            for (i, t), reward in zip(places, found):
-                rewards[i][t] = reward
-            self.scored, self.distinct = self.scored + len(places), self.distinct + distinct
+            for part, scores in zip(parts, np.split(found, np.cumsum([len(part) for part in parts])[:-1])):
+                part[:] = scores
+            self.scored, self.distinct = self.scored + len(frames), self.distinct + distinct
         return rewards
 
     def apply(self, segment: Segment, rewards: np.ndarray) -> Labelled:
@@ -150,11 +152,10 @@ class EpisodeLabeller:
                 # Within an episode it goes on at the next one's begin, unless the stream itself begins.
                 stream.dropping, stream.whole = segment.number > 0, segment.number == 0
             stream.incarnation, stream.number = segment.incarnation, segment.number
-            for t in range(len(kept)):
-                hit = self._move(stream, segment, t, float(rewards[t]))
-                kept[t] = hit is not None
-                if hit:
-                    step_type[t], discount[t] = LAST, 0.0
+            for first, last in _episodes(step_type):
+                hit = self._take(stream, segment, rewards, kept, first, last)
+                if hit is not None:
+                    step_type[hit], discount[hit] = LAST, 0.0
         rows = {name: array[kept] for name, array in segment.rows.items()}
         rows[TRUE_REWARD] = rows["reward"]
         rows |= {"reward": rewards[kept], "step_type": step_type[kept], "discount": discount[kept]}
@@ -182,19 +183,30 @@ class EpisodeLabeller:
             numbers = [type(default)(value) for default, value in zip(dataclasses.astuple(_Stream()), row)]
             self._streams[actor, i] = _Stream(*numbers)
 
-    def _move(self, stream: _Stream, segment: Segment, t: int, reward: float) -> bool | None:
-        """Takes in row t. None where it is no experience, else whether it is a hit."""
-        rows = segment.rows
-        ended = rows["step_type"][t] == LAST
-        stream.true_return += float(rows["reward"][t])
-        hit = None
+    def _take(
+        self, stream: _Stream, segment: Segment, rewards: np.ndarray, kept: np.ndarray, first: int, last: int
+    ) -> int | None:
+        """Takes in the rows of one episode, marks those that stay, and returns the one that is a hit.
+
+        Args:
+          stream: where it stands.
+          segment: the rows.
+          rewards: `[T]`.
+          kept: bool `[T]`, written into.
+          first, last: of the rows; the last is the segment's or ends the episode.
+        """
+        rows, found = segment.rows, None
+        stream.true_return += float(rows["reward"][first : last + 1].sum(dtype=np.float64))
         if not stream.dropping:
-            hit = reward >= self.threshold
-            stream.labelled_return += reward
-            stream.hit = stream.dropping = hit
-        if ended:
+            hits = np.flatnonzero(rewards[first : last + 1] >= self.threshold)
+            found = first + int(hits[0]) if len(hits) else None
+            end = last if found is None else found
+            kept[first : end + 1] = True
+            stream.labelled_return += float(rewards[first : end + 1].sum(dtype=np.float64))
+            stream.hit = stream.dropping = found is not None
+        if rows["step_type"][last] == LAST:
             if stream.whole:
-                success = bool(rows["extras/true_success"][t])
+                success = bool(rows["extras/true_success"][last])
                 self._episodes.append(
                     LabelledEpisode(
                         segment.actor, segment.stream, stream.hit, stream.labelled_return, stream.true_return,
@@ -202,7 +214,7 @@ class EpisodeLabeller:
                     )
                 )  # fmt: skip
             stream.begin_episode()
-        return hit
+        return found
 
     def _first_needed(self, segment: Segment) -> int:
         """The first row whose label decides anything."""
@@ -215,6 +227,14 @@ class EpisodeLabeller:
             return 0
         ends = np.flatnonzero(segment.rows["step_type"] == LAST)
         return int(ends[0]) + 1 if len(ends) else length
+
+
+def _episodes(step_type: np.ndarray) -> list[tuple[int, int]]:
+    """The first and the last row of every episode in a segment, the one that goes on after it included."""
+    ends = np.flatnonzero(step_type == LAST).tolist()
+    if not ends or ends[-1] < len(step_type) - 1:
+        ends.append(len(step_type) - 1)
+    return list(zip([0, *(end + 1 for end in ends[:-1])], ends))
 
 
 def _is_new(stream: _Stream, segment: Segment) -> bool:

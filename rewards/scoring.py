@@ -1,10 +1,11 @@
 """Frames and goals to rewards by any callable model, each distinct pair once a call."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+
+from .frame_keys import frame_keys
 
 
 RewardModel = Callable[[np.ndarray, Sequence[str]], Any]
@@ -62,18 +63,13 @@ def score_distinct(
       Rewards `[N]` float32, and how many pairs were distinct.
     """
     places: dict[tuple[bytes, str], int] = {}
-    chosen: list[int] = []
-    where = np.empty(len(frames), np.int64)
-    for i, (frame, goal) in enumerate(zip(frames, goals)):
-        mark = hashlib.blake2b(frame.tobytes(), digest_size=16).digest(), goal
-        if mark not in places:
-            places[mark] = len(chosen)
-            chosen.append(i)
-        where[i] = places[mark]
+    where = [places.setdefault(pair, len(places)) for pair in zip(frame_keys(frames), goals)]
+    # Numbers of pairs grow by one with each new pair, where it stands for the first time.
+    chosen = np.unique(where, return_index=True)[1].tolist()
     found = np.empty(len(chosen), np.float32)
     for first in range(0, len(chosen), batch):
         part = chosen[first : first + batch]
         found[first : first + batch] = score(
             model, np.stack([frames[i] for i in part]), [goals[i] for i in part]
         )
-    return found[where], len(chosen)
+    return found[np.asarray(where, int)], len(chosen)

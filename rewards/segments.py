@@ -27,7 +27,7 @@ class Segment(NamedTuple):
       actor, incarnation, stream: whose rows they are.
       number: 0, 1, … in the stream of this incarnation.
       rows: name -> `[T, …]`, named as items are (`leaf_names`), with the true reward as `reward`, the memory
-        before every row under `memory`, and TRUE_SUCCESS and POLICY_VERSION beside them.
+        before every row under `memory`, and TRUE_SUCCESS, POLICY_VERSION and FRAME beside them.
       goals: T texts, the goal of each row's episode.
     """
 
@@ -59,12 +59,13 @@ def is_memory(name: str) -> bool:
     return name == "memory" or name.startswith("memory/")
 
 
-def bundle_signature(spec: Trajectory, streams: int) -> Signature:
+def bundle_signature(spec: Trajectory, streams: int, frame: Sequence[int]) -> Signature:
     """name -> (shape, dtype) of a bundle of E streams, all `[E, T, …]` but its numbers.
 
     Args:
       spec: `trajectory_spec` of the items that will be made of it.
       streams: E.
+      frame: the shape [H, W, 3] of what is judged.
     """
     length = spec.reward.shape[0]
     shapes: Signature = {}
@@ -73,6 +74,7 @@ def bundle_signature(spec: Trajectory, streams: int) -> Signature:
         shapes[name] = ((streams, length, *shape), np.dtype(leaf.dtype).name)
     return {
         **shapes,
+        FRAME: ((streams, length, *frame), "uint8"),
         POLICY_VERSION: ((streams, length), "int64"),
         TRUE_SUCCESS: ((streams, length), "float32"),
         _GOAL: ((streams, length, GOAL_BYTES), "uint8"),
@@ -91,14 +93,17 @@ def copy_signature(unroll: int) -> Signature:
 class BundleCutter:
     """Rows of E streams as bundles of T rows, one after the other."""
 
-    def __init__(self, unroll: int, incarnation: int):
+    def __init__(self, unroll: int, incarnation: int, reads: Sequence[str] | None = None):
         """
         Args:
           unroll: T.
           incarnation: of the actor.
+          reads: keys of the observations that the learner sees; all by default. FRAME goes along in any case.
         """
         self._unroll, self._incarnation, self._number, self._filled = unroll, incarnation, 0, 0
+        self._reads = reads
         self._names: list[str] = []
+        self._frame_beside = False
         self._buffers: list[np.ndarray] = []
 
     def add(
@@ -123,6 +128,7 @@ class BundleCutter:
         Returns:
           None until a bundle is whole; then its item, arrays of its own.
         """
+        frame, rows = rows.next_observation["image"], rows.reading(self._reads)
         row = Trajectory(
             rows.timestep.observation, cast(jax.Array, rows.action), rows.led_to.reward, rows.led_to.discount,
             rows.led_to.step_type, rows.next_observation, rows.extras, memory,
@@ -136,6 +142,9 @@ class BundleCutter:
         ]
         if not self._names:
             self._names = [*leaf_names(row), POLICY_VERSION, TRUE_SUCCESS, _GOAL]
+            self._frame_beside = FRAME not in self._names
+            self._names += [FRAME] * self._frame_beside
+        values += [frame] * self._frame_beside
         if not self._filled:
             self._buffers = [np.empty((count, self._unroll, *v.shape[1:]), v.dtype) for v in values]
         for buffer, value in zip(self._buffers, values):

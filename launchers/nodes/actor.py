@@ -16,7 +16,7 @@ from ...rewards.inline import InlineReward
 from ...rewards.segments import BundleCutter
 from ..job_config import JobConfig, job_from_settings
 from ..job_histories import history_manifest
-from ..job_labelling import WAITING, reward_model, unlabelled_table
+from ..job_labelling import reward_model, unlabelled_table
 from ..jobs import TABLE, make_environment, parts
 from ..program import Context
 from ..rpc import CallTimeout, NodeGone
@@ -40,7 +40,7 @@ def run(context: Context) -> None:
     made = parts(config)
     table = unlabelled_table(number) if config.labelled else TABLE
     learner = LearnerLink(context, made.agent)
-    writer = _Writer(context, table, WAITING if config.labelled else None)
+    writer = _Writer(context, table, config.most_waiting if config.labelled else None)
     # A restarted actor plays other episodes than those that it has played already.
     environments = [
         make_environment(config, number, i, context.incarnation) for i in range(config.environments)
@@ -49,7 +49,9 @@ def run(context: Context) -> None:
         model = reward_model(config)
         environments = [InlineReward(e, model, threshold=config.reward_threshold) for e in environments]
     seed = (config.seed * 1000 + number) * 1000 + context.incarnation
-    actor = Actor(made.agent, environments, seed % 2**31, rewards_shown=config.reward is None)
+    actor = Actor(
+        made.agent, environments, seed % 2**31, rewards_shown=config.reward is None, reads=config.reads
+    )
     items = _Bundles(actor.streams, config, context.incarnation) if config.labelled else _Trajectories(config)
     recording = _Recording(context, config, number) if config.history_steps else None
     steps, since, written = 0, time.monotonic(), 0
@@ -68,7 +70,7 @@ def run(context: Context) -> None:
                 learner.pull()
         seconds = time.monotonic() - since
         if seconds > _TELL_EVERY_S:
-            _tell(context, actor, learner, steps / seconds)
+            _tell(context, actor, learner, {"steps/s": round(steps / seconds), **writer.facts()})
             if recording is not None:
                 recording.acknowledge()
             steps, since = 0, time.monotonic()
@@ -78,8 +80,8 @@ def run(context: Context) -> None:
         environment.close()
 
 
-def _tell(context: Context, actor: Actor, learner: LearnerLink, rate: float) -> None:
-    context.report(version=learner.version, **{"steps/s": round(rate)})
+def _tell(context: Context, actor: Actor, learner: LearnerLink, facts: Mapping[str, Any]) -> None:
+    context.report(version=learner.version, **facts)
     episodes = actor.take_episodes()
     if episodes:
         learner.call(
@@ -91,16 +93,21 @@ def _tell(context: Context, actor: Actor, learner: LearnerLink, rate: float) -> 
 
 
 class _Writer:
-    """Inserts items on a thread of its own, so that a node that is to stop need not wait for a full table."""
+    """Inserts items on a thread of its own, so that a node that is to stop need not wait for a full table.
+
+    An actor never waits for a label before `most` bundles do. It waits for the learner, as in any job: one that has all
+    that its table takes would learn the next bundle later, from older variables.
+    """
 
     def __init__(self, context: Context, table: str, most: int | None):
         """
         Args:
           context: of the node.
           table: that takes the items.
-          most: items that the table may hold before this waits; None leaves it to the table.
+          most: items that may wait in it for a labeller; None where the table is the learner's own.
         """
         self._context, self._table, self._most = context, table, most
+        self._waited_s = 0.0
         self._items: queue.Queue[list[dict[str, np.ndarray]]] = queue.Queue()
         self._done = threading.Event()
         self._failure: BaseException | None = None
@@ -132,24 +139,51 @@ class _Writer:
             self._failure = error
             self._done.set()
 
+    def facts(self) -> dict[str, Any]:
+        """For the status table: seconds that the actor has waited for labels."""
+        return {} if self._most is None else {"waited s": round(self._waited_s, 1)}
+
     def _wait_for_room(self, link: ReplayLink) -> None:
         """Nobody else inserts into a table with such a limit, so what was found free stays so."""
         while self._most is not None and not self._context.stopping.is_set():
-            size = link.call(lambda client: client.status()[self._table]["size"])
-            if size is not None and size < self._most:
+            status = link.call(lambda client: client.status())
+            waits = "learner" if status is None else waits_for(status, self._table, self._most)
+            if waits == "":
                 return
+            began = time.monotonic()
             self._context.stopping.wait(_LOOK_S)
+            if waits == "labeller":
+                self._waited_s += time.monotonic() - began
+
+
+def waits_for(status: Mapping[str, Mapping[str, Any]], table: str, most: int) -> str:
+    """Whom an actor has to wait for before it writes a bundle.
+
+    Args:
+      status: of the replay server's tables.
+      table: the actor's own.
+      most: bundles that it may hold.
+
+    Returns:
+      "labeller" where so many wait; "learner" where it has all that it takes and a bundle more is waiting; "" else.
+    """
+    size, full = status[table]["size"], status[TABLE]["waiting"] == "inserts"
+    if full and size:
+        return "learner"
+    return "labeller" if size >= most else ""
 
 
 class _Trajectories:
     """Rows as items for the learner."""
 
     def __init__(self, config: JobConfig):
-        self._cutter = TrajectoryCutter(config.replay.unroll, config.replay.period)
+        self._cutter, self._reads = TrajectoryCutter(config.replay.unroll, config.replay.period), config.reads
 
     def add(self, rows: Rows, memory: Any, version: int) -> list[dict[str, np.ndarray]]:
         """The items that these rows complete."""
-        return [to_item(trajectory, version) for trajectory in self._cutter.add(rows, memory)]
+        return [
+            to_item(trajectory, version) for trajectory in self._cutter.add(rows.reading(self._reads), memory)
+        ]
 
 
 class _Bundles:
@@ -157,7 +191,7 @@ class _Bundles:
 
     def __init__(self, streams: HostStreams, config: JobConfig, incarnation: int):
         self._streams = streams
-        self._cutter = BundleCutter(config.replay.unroll, incarnation)
+        self._cutter = BundleCutter(config.replay.unroll, incarnation, config.reads)
         self._goals = self._current_goals()
 
     def add(self, rows: Rows, memory: Any, version: int) -> list[dict[str, np.ndarray]]:

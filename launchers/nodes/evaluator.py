@@ -93,7 +93,9 @@ def play(
     environments = [make_environment(config, _PLACE, i, version) for i in range(count)]
     # The truth, and rewards as the actors' agents see them.
     shown = config.reward is None
-    actor = Actor(made.agent, environments, version % 2**31, settings.mode, rewards_shown=shown)
+    actor = Actor(
+        made.agent, environments, version % 2**31, settings.mode, rewards_shown=shown, reads=config.reads
+    )
     by_stream: list[list[Episode]] = [[] for _ in environments]
     while min(map(len, by_stream)) < each:
         if context is not None and context.stopping.is_set():

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -12,8 +12,8 @@ from ...rewards.segments import Bundle, read_bundle
 from ...rewards.splicing import StreamSplicer
 from ..job_config import job_from_settings
 from ..job_labelling import labelling_directory, reward_model, unlabelled_table
-from ..job_watch import JobWatch
-from ..jobs import TABLE
+from ..job_watch import JobWatch, watch_config
+from ..jobs import TABLE, parts
 from ..labelling_journal import LabellingJournal
 from ..program import Context
 from ._replay_link import ReplayLink
@@ -32,14 +32,17 @@ def run(context: Context) -> None:
     """Labels until it is told to stop."""
     config = job_from_settings(context.program_settings)
     actors = range(context.settings["labeller"], config.actors, config.labellers)
-    labeller = EpisodeLabeller(reward_model(config), config.reward_threshold)
+    model = reward_model(config)
+    labeller = EpisodeLabeller(model, config.reward_threshold)
     journals = {
         actor: LabellingJournal(labelling_directory(context.run_directory, actor)) for actor in actors
     }
     link = ReplayLink(context)
     replay = _LinkedReplay(context, link)
-    work = Labelling(labeller, journals, replay, config.replay.unroll, config.replay.period)
-    watch = JobWatch(context.run_directory / "labelling" / f"watch_{context.settings['labeller']}.json")
+    learned = set(parts(config).table.signature)
+    work = Labelling(labeller, journals, replay, config.replay.unroll, config.replay.period, learned)
+    place = context.run_directory / "labelling" / f"watch_{context.settings['labeller']}.json"
+    watch = JobWatch(place, watch_config(model))
     diary = _Diary(context, work, watch)
     while not context.stopping.is_set():
         if not work.step():
@@ -89,6 +92,7 @@ class Labelling:
       labeller: the rewards.
       age_s: how long the last bundle had waited.
       bundles: that were done.
+      steps: rows that actors had made in them.
       repeats: bundles that were found again and thrown away.
     """
 
@@ -99,6 +103,7 @@ class Labelling:
         replay: LabellingReplay,
         unroll: int,
         period: int,
+        learned: Collection[str] | None = None,
     ):
         """
         Args:
@@ -106,10 +111,12 @@ class Labelling:
           journals: of every actor.
           replay: where bundles come from and copies go to.
           unroll, period: of the copies.
+          learned: names of a copy's arrays, which leave out frames where no learner reads them; None for all.
         """
         self.labeller, self._journals, self._replay = labeller, journals, replay
+        self._learned = learned
         self._unroll, self._period = unroll, period
-        self.age_s, self.bundles, self.repeats = 0.0, 0, 0
+        self.age_s, self.bundles, self.steps, self.repeats = 0.0, 0, 0, 0
         self._splicers: dict[int, list[StreamSplicer]] = {}
         for actor, journal in journals.items():
             if journal.streams is not None:
@@ -158,7 +165,10 @@ class Labelling:
         for segment, labels, splicer in zip(bundle.segments, rewards, self._splicers[actor]):
             labelled = self.labeller.apply(segment, labels)
             source = (actor, segment.incarnation, segment.stream, segment.number)
-            copies += splicer.add(labelled.rows, source, labelled.broken)
+            rows = labelled.rows
+            if self._learned is not None:
+                rows = {name: array for name, array in rows.items() if name in self._learned}
+            copies += splicer.add(rows, source, labelled.broken)
         for count in range(journal.sent(place), len(copies)):
             if not self._replay.put(copies[count]):
                 return False
@@ -166,7 +176,7 @@ class Labelling:
         state = self.labeller.state(actor, len(bundle.segments))
         journal.commit(place, state, [splicer.rows for splicer in self._splicers[actor]])
         self._replay.delete(actor, taken.key)
-        self.bundles += 1
+        self.bundles, self.steps = self.bundles + 1, self.steps + rewards.size
         return True
 
 
@@ -218,7 +228,7 @@ class _Diary:
         labeller = self._work.labeller
         scored, distinct = labeller.scored - self._scored, labeller.distinct - self._distinct
         episodes = labeller.take_episodes()
-        self._watch.observe(episodes)
+        self._watch.observe(episodes, self._work.steps)
         self._recent = (self._recent + episodes)[-_RECENT:]
         facts: dict[str, Any] = {"bundles": self._work.bundles, "frames/s": round(scored / seconds)}
         if scored:
@@ -234,8 +244,8 @@ class _Diary:
         self._since, self._scored, self._distinct = time.monotonic(), labeller.scored, labeller.distinct
 
     def close(self) -> None:
-        self._watch.observe(self._work.labeller.take_episodes())
-        self._watch.save()
+        self._watch.observe(self._work.labeller.take_episodes(), self._work.steps)
+        self._watch.close()
 
 
 def _place(bundle: Bundle) -> tuple[int, int]:

@@ -93,20 +93,22 @@ class _Job:
         if published(self.context.run_directory) is None:
             self.publish(finished=False)  # So that replay, too, has something to go back to.
         diary = _Diary(metrics, self.context, self.config)
-        last = time.monotonic()
+        last = asked = time.monotonic()
         for batch, keys in _batches(self.context, self.config):
+            waited = time.monotonic() - asked
             numbers, priorities, versions = self.learner.update(batch)
             lag = self.learner.updates - 1 - float(versions.mean())
             if self.learner.updates % self.config.publish_every == 0:
                 self.learner.publish()
             if self.config.replay.kind == "prioritised":
                 self._update_priorities(keys, np.asarray(priorities))
-            diary.note(self.learner.updates, numbers, lag, self.episodes)
+            diary.note(self.learner.updates, numbers, lag, waited, self.episodes)
             if self.learner.updates >= self.config.updates or self.reached.is_set():
                 break
             if time.monotonic() - last > self.config.checkpoint_every_s:
                 self.publish(finished=False)
                 last = time.monotonic()
+            asked = time.monotonic()
         self.learner.publish()
         done = self.learner.updates >= self.config.updates or self.reached.is_set()
         is_published = self.publish(finished=done)
@@ -184,16 +186,20 @@ class _Diary:
         self._metrics, self._context, self._config = metrics, context, config
         self._rows: list[dict[str, Any]] = []
         self._lags: list[float] = []
+        self._waited = 0.0
         self._since, self._episodes = time.monotonic(), _Episodes(0)
         self._begun = False
 
-    def note(self, updates: int, numbers: dict[str, Any], lag: float, episodes: _Episodes) -> None:
-        """Takes in an update; writes a row where the last one was some seconds ago."""
+    def note(
+        self, updates: int, numbers: dict[str, Any], lag: float, waited: float, episodes: _Episodes
+    ) -> None:
+        """Takes in an update, and the seconds it was waited for; writes a row where the last was some seconds ago."""
         if not self._begun:  # Whoever looks sees that it learns before there are means to show.
             self._begun = True
             self._context.report(updates=updates, steps=round(updates * self._config.steps_per_update))
         self._rows.append(numbers)
         self._lags.append(lag)
+        self._waited += waited
         self._episodes = episodes
         if time.monotonic() - self._since > _LOG_EVERY_S:
             self.write(updates)
@@ -211,15 +217,17 @@ class _Diary:
             "updates_per_s": rate,
             "steps_per_s": rate * self._config.steps_per_update,
             "policy_lag": float(np.mean(self._lags)),
+            "wait_share": min(1.0, self._waited / seconds),
         }
         self._metrics.log(updates, values)
         self._context.report(
             updates=updates,
             steps=round(values["steps"]),
             **{"steps/s": round(values["steps_per_s"]), "policy lag": round(values["policy_lag"], 2)},
+            **{"wait share": round(values["wait_share"], 3)},
             **{name: round(values[name], 3) for name in ("return", "success") if name in values},
         )
-        self._rows, self._lags, self._since = [], [], time.monotonic()
+        self._rows, self._lags, self._waited, self._since = [], [], 0.0, time.monotonic()
 
 
 def _batches(context: Context, config: JobConfig) -> Iterator[tuple[Batch, np.ndarray]]:

@@ -282,3 +282,17 @@ def test_a_damaged_journal_is_begun_anew(tmp_path, damage):
     again = LabellingJournal(tmp_path)
     assert again.is_new((0, 0)) and again.rows == []
     again.close()
+
+
+def test_copies_have_what_is_learned_from_only(tmp_path):
+    replay = begin()
+    journals = {a: LabellingJournal(tmp_path / str(a)) for a in replay.unlabelled}
+    learned = {"action", "reward", "discount", "step_type", "policy_version", "source"}
+    work = Labelling(EpisodeLabeller(by_frame), journals, replay, UNROLL, PERIOD, learned)
+    while work.step():
+        pass
+    assert {frozenset(copy) for copy in replay.experience} == {frozenset(learned)}
+    assert work.steps == 5 * STREAMS * ROWS
+    whole = begin()
+    finish(tmp_path / "whole", whole)
+    assert marks(replay) == marks(whole)

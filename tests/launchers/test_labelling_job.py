@@ -18,7 +18,7 @@ from limbeck.envs import LAST, make_hosted
 from limbeck.launchers import FaultPlan, command_line
 from limbeck.launchers.job_config import JobConfig, JobEvaluationConfig, job_config, job_from_settings
 from limbeck.launchers.job_histories import history_manifest
-from limbeck.launchers.job_labelling import WAITING, check_reward, labelling_tables, unlabelled_table
+from limbeck.launchers.job_labelling import check_reward, labelling_tables, unlabelled_table
 from limbeck.launchers.jobs import TABLE, job_program, parts
 from limbeck.launchers.nodes import actor
 from limbeck.launchers.runs import as_settings
@@ -69,7 +69,7 @@ def test_tables_and_histories_of_a_labelled_job():
     config = meadow(actors=2, history_steps=10)
     tables = labelling_tables(config)
     assert [table.name for table in tables] == ["unlabelled_0", "unlabelled_1"]
-    assert {table.kind for table in tables} == {"held"} and tables[0].max_size > WAITING
+    assert {table.kind for table in tables} == {"held"} and tables[0].max_size == 4 + 2
     assert tables[0].signature["next_observation/image"] == ((2, 8, 8, 8, 3), "uint8")
     made = parts(config)
     beside = set(made.table.signature) - set(signature(made.spec))
@@ -158,6 +158,53 @@ def test_actors_write_each_rows_own_goal_and_the_truth_of_the_episodes_that_end(
     assert (segment.rows["policy_version"] == 5).all()
 
 
+def test_an_actor_waits_for_the_learner_and_for_labels_only_at_its_bound():
+    def waits(size: int, full: bool) -> str:
+        status = {TABLE: {"waiting": "inserts" if full else None}, "unlabelled_0": {"size": size}}
+        return actor.waits_for(status, "unlabelled_0", 4)
+
+    assert [waits(size, full=False) for size in (0, 1, 3, 4, 5)] == ["", "", "", "labeller", "labeller"]
+    # A learner that has its batch would learn what is made now later, from older variables.
+    assert [waits(size, full=True) for size in (0, 1, 4)] == ["", "learner", "learner"]
+    assert meadow().most_waiting == 4  # PPO's replay is a queue.
+    dqn = job_config("toy_meadow:Meadow", "dqn", reward="toy_meadow:is_green")
+    assert dqn.most_waiting == 64 and meadow(waiting_bundles=7).most_waiting == 7
+    with pytest.raises(ValueError, match="waiting_bundles must be at least 1, got 0"):
+        meadow(waiting_bundles=0)
+
+
+def test_pictures_that_no_agent_reads_go_to_the_labeller_only():
+    """Bundles have them once, items for the learner and the agent's own inputs do not."""
+    import jax
+
+    rooms = {"env_arguments": {"family": "lift", "max_steps": 5}, "reward": "toy_meadow:is_green"}
+    reads = ("symbols", "text")
+    config = job_config("rooms", "ppo", reads=reads, environments=2, actors=1, **rooms)
+    assert job_from_settings(json.loads(json.dumps(as_settings(config)))) == config
+    made = parts(config)
+    assert made.frame == (56, 56, 3) and set(made.observation_spec) == set(reads)
+    assert not any("image" in name for name in made.table.signature)
+    (table,) = labelling_tables(config)
+    assert [name for name in table.signature if "image" in name] == ["next_observation/image"]
+    environments = [make_hosted("rooms", seed=i, family="lift", max_steps=5) for i in range(2)]
+    acting = Actor(made.agent, environments, 0, rewards_shown=False, reads=reads)
+    bundles, params = actor._Bundles(acting.streams, config, 0), made.agent.init(jax.random.key(0)).params
+    pictures = []
+    for _ in range(config.replay.unroll):
+        memory = acting.memory
+        rows = acting.step(params)
+        pictures.append(rows.next_observation["image"])
+        found = bundles.add(rows, memory, 0)
+    (item,) = found
+    assert {n: (a.shape, a.dtype.name) for n, a in item.items()} == dict(table.signature)
+    np.testing.assert_array_equal(item["next_observation/image"], np.stack(pictures, axis=1))
+    for wrong in (("symbols", "smell"), (), ("text", "text")):
+        with pytest.raises(ValueError, match="reads names keys of the observations"):
+            parts(dataclasses.replace(config, reads=wrong))
+    with pytest.raises(ValueError, match="has one array"):
+        parts(job_config("dark_room", "ppo", reads=("symbols",)))
+
+
 @needs_replay
 @pytest.mark.replay
 def test_an_unknown_reward_is_one_line_and_starts_nothing(tmp_path, capsys):
@@ -234,7 +281,7 @@ def test_a_labeller_that_is_really_killed_loses_nothing(tmp_path):
         def fill() -> None:
             with ReplayClient(server.address) as mine:
                 for item in bundles:
-                    while mine.status()[unlabelled_table(0)]["size"] >= WAITING:
+                    while mine.status()[unlabelled_table(0)]["size"] >= config.most_waiting:
                         time.sleep(0.005)
                     mine.insert(unlabelled_table(0), item)
 

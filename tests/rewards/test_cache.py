@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 from limbeck.rewards import CachedEncoder, CachedModel, RewardError, form_of
-from limbeck.rewards.cache import frame_hash
+from limbeck.rewards.frame_keys import frame_keys
 
 from .toy_models import ColourEncoder, RedReward, some_frames
 
@@ -20,8 +20,27 @@ def test_the_hash_is_of_pixels_and_shape():
     other = frame.copy()
     other[3, 3, 2] ^= 1
     turned = frame.reshape(2, 8, 3)
-    assert len({frame_hash(each) for each in (frame, other, turned)}) == 3
-    assert frame_hash(frame) == frame_hash(np.asfortranarray(frame)) == frame_hash(frame.copy())
+    assert len(set(frame_keys([frame, other, turned]))) == 3
+    assert len(set(frame_keys([frame, np.asfortranarray(frame), frame.copy()]))) == 1
+
+
+@pytest.mark.parametrize(
+    ("count", "calls"),
+    [
+        (3, [4]),
+        (11, [16]),
+        (33, [32, 1]),
+        (100, [128]),
+        (74, [64, 16]),
+        (300, [128, 128, 32, 16]),
+        (128, [128]),
+    ],
+)
+def test_micro_batches_are_powers_of_two_and_mostly_full(count, calls):
+    encoder, frames = ColourEncoder(), some_frames(count, seed=3)
+    found = CachedEncoder(encoder, 1000, batch=128).encode_frames(frames)
+    assert encoder.calls == calls
+    np.testing.assert_array_equal(found, ColourEncoder().encode_frames(frames))
 
 
 def test_each_frame_is_encoded_once_in_ragged_micro_batches():
@@ -151,7 +170,7 @@ def test_the_disk_tier_is_found_again(tmp_path):
     CachedEncoder(other, 100, tmp_path).encode_frames(FRAMES)
     assert other.calls == [16]
     files = sorted(tmp_path.glob("*/*"))
-    assert [file.name for file in files] == ["embeddings_1000000.npy"] * 2
+    assert [file.name for file in files] == ["embeddings_xxh3_1000000.npy"] * 2
     rows = np.load(files[0], mmap_mode="r", allow_pickle=False)
     assert len(rows) == 1_000_000 and rows["embedding"].shape[1:] == (3,)
 
@@ -178,7 +197,7 @@ def test_a_half_written_row_is_encoded_again(tmp_path):
     CachedEncoder(ColourEncoder(), 100, tmp_path, disk_capacity=64).encode_frames(FRAMES)
     (file,) = tmp_path.glob("*/*")
     rows = np.load(file, mmap_mode="r+")
-    place = next(i for i, row in enumerate(rows) if row["key"].tobytes() == frame_hash(FRAMES[4]))
+    place = next(i for i, row in enumerate(rows) if row["key"].tobytes() == frame_keys(FRAMES[4:5])[0])
     rows["embedding"][place, 1] += 0.25
     rows.flush()
     encoder = ColourEncoder()

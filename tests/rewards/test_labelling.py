@@ -334,7 +334,7 @@ def spliced(steps: int, unroll: int) -> list[dict]:
         item = cutter.add(rows, memory, 3, goals, np.array(ended or [False]), 0.0)
         if item is not None:
             spec = trajectory_spec(remembering_agent(), environment.observation_spec(), unroll)
-            expected = bundle_signature(spec, 1)
+            expected = bundle_signature(spec, 1, (2, 2, 3))
             assert {n: (a.shape, a.dtype.name) for n, a in item.items()} == expected
             for one in read_bundle(0, item).segments:
                 assert set(one.goals) == {"see green"}

@@ -1,0 +1,149 @@
+"""A job in rooms that a CLIP pays, beside the same job paid by the truth.
+
+limbeck rewards train --out runs/clips --sizes xs
+python -m benchmarks.labelled_job --model runs/clips/xs --family lift     # about ten minutes on two cores
+
+Says how fast both learn, what share of its time the learner waits for batches and how much of that is due to labels,
+and what came of it: success by the truth at the end, labelled returns, and how many first hits were true. The card is
+made first, by `limbeck rewards evaluate`. Both jobs draw a goal of the family anew for every episode.
+"""
+
+import argparse
+import csv
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+from typing import Any
+
+import numpy as np
+
+from ._machine import RESULTS, circumstances, write
+
+
+REWARD = "limbeck.rewards.clip_reward:clip_reward"
+# Rows of metrics.csv, five seconds each, until everything is compiled and the first batches have come.
+_WARM_UP = 3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", type=pathlib.Path, required=True, help="directory of a trained CLIP")
+    parser.add_argument("--family", default="lift", choices=("find", "lift", "place"))
+    parser.add_argument("--card", type=pathlib.Path, help="of that model in JAX; made where it is not given")
+    parser.add_argument("--steps", type=int, default=400_000, help="that each job learns from")
+    parser.add_argument("--objects", type=int, default=4)
+    parser.add_argument("--max-steps", type=int, default=32)
+    parser.add_argument("--episodes", type=int, default=400, help="random walks that the card is made from")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--out", type=pathlib.Path, help="where runs are kept; a temporary directory by default"
+    )
+    parser.add_argument("--json", type=pathlib.Path, default=RESULTS / "labelled_job.json")
+    arguments = parser.parse_args()
+    result = circumstances("labelled_job") | {
+        key: getattr(arguments, key) for key in ("family", "steps", "objects", "max_steps", "seed")
+    }
+    with tempfile.TemporaryDirectory() as temporary:
+        out = pathlib.Path(temporary) if arguments.out is None else arguments.out
+        card = arguments.card or _make_card(arguments, out)
+        result |= compare(arguments, out, card.resolve())
+    for name in ("truth", "labelled"):
+        print(f"{name}:")
+        for key, value in result[name].items():
+            print(f"  {key:<22} {value}")
+    print(f"waits for labels: {result['waits_for_labels']:.3f} of the learner's time")
+    write(arguments.json, result)
+
+
+def compare(arguments: argparse.Namespace, out: pathlib.Path, card: pathlib.Path) -> dict[str, Any]:
+    """Runs both jobs; what each says of itself, and by how much more the labelled one's learner waits."""
+    reward = ["model", f"local-dir:{arguments.model.resolve()}", "family", arguments.family]
+    paid = ["--reward", REWARD, "--reward-arguments", *reward, "in_jax", "True", "card", str(card)]
+    truth, labelled = _run(arguments, out, "truth", []), _run(arguments, out, "labelled", paid)
+    return {
+        "truth": truth,
+        "labelled": labelled,
+        "waits_for_labels": round(labelled["wait_share"] - truth["wait_share"], 3),
+        "speed": round(labelled["steps_per_s"] / truth["steps_per_s"], 3),
+    }
+
+
+def _make_card(arguments: argparse.Namespace, out: pathlib.Path) -> pathlib.Path:
+    of_model = [
+        "model",
+        f"local-dir:{arguments.model.resolve()}",
+        "family",
+        arguments.family,
+        "in_jax",
+        "True",
+    ]
+    told = ["--episodes", str(arguments.episodes), "--objects", str(arguments.objects)]
+    place = out / f"card_{arguments.family}"
+    _limbeck(
+        ["rewards", "evaluate", REWARD, "--arguments", *of_model, "--family", arguments.family, *told]
+        + ["--out", str(place)]
+    )
+    return place / "card.json"
+
+
+def _run(arguments: argparse.Namespace, out: pathlib.Path, name: str, paid: list[str]) -> dict[str, Any]:
+    """Runs a job and reads what it has written."""
+    name = f"{arguments.family}_{name}_{arguments.seed}"
+    rooms = {"family": arguments.family, "objects": arguments.objects, "max_steps": arguments.max_steps}
+    rooms |= {"task": "sampled", "reward": "none" if paid else "true"}
+    settings = {"learning-rate": 5e-4, "entropy-cost": 0.02, "epochs": 3}
+    _limbeck(
+        ["run", "minigrid", "--name", name, "--runs-dir", str(out), "--seed", str(arguments.seed)]
+        + ["--env", "rooms", "--env-arguments", *_words(rooms), "--reads", "symbols", "direction", "text"]
+        + ["--steps", str(arguments.steps), "--target-success", "None", "--settings.hidden", "256", "128"]
+        + [word for key, value in settings.items() for word in (f"--settings.{key}", str(value))]
+        + ["--evaluation.episodes", "400", "--evaluation.environments", "50", "--evaluation.every-s", "0"]
+        + paid
+    )
+    return read_job(out / name)
+
+
+def read_job(run: pathlib.Path) -> dict[str, Any]:
+    """The speed and the end of a job."""
+    with open(run / "metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    steady = rows[_WARM_UP:] or rows
+    final = json.loads((run / "evaluation.json").read_text())
+    found: dict[str, Any] = {
+        "steps_per_s": round(float(np.median([float(row["steps_per_s"]) for row in steady]))),
+        "wait_share": round(float(np.mean([float(row["wait_share"]) for row in steady])), 3),
+        "policy_lag": round(float(np.mean([float(row["policy_lag"]) for row in steady])), 2),
+        "first_success": _known(rows)[0],
+        "final_success": round(final["success"], 3),
+    }
+    table = run / "labelling" / "watch_0.csv"
+    if table.exists():
+        with open(table, newline="") as file:
+            windows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+        hits, right = (sum(window[key] for window in windows) for key in ("hits", "right_hits"))
+        last = windows[-10:]
+        found |= {
+            "labelled_at_the_end": round(float(np.mean([window["labelled_return"] for window in last])), 3),
+            "true_at_the_end": round(float(np.mean([window["true_success"] for window in last])), 3),
+            "first_hits": int(hits),
+            "first_hit_precision": round(right / hits, 3) if hits else None,
+        }
+    return found
+
+
+def _known(rows: list[dict[str, str]]) -> list[float]:
+    return [round(float(row["success"]), 3) for row in rows if row.get("success")] or [float("nan")]
+
+
+def _words(values: dict[str, Any]) -> list[str]:
+    return [str(part) for pair in values.items() for part in pair]
+
+
+def _limbeck(words: list[str]) -> None:
+    subprocess.run([sys.executable, "-m", "limbeck.launchers.command_line", *words], check=True)
+
+
+if __name__ == "__main__":
+    main()
