@@ -38,15 +38,16 @@ def goal_torso(observation_spec: Mapping[str, Any], hidden: tuple[int, ...]) -> 
         seen, said = jnp.asarray(observation["symbols"]), _one_hot(observation["text"], vocabulary)
         seen = seen.reshape(*seen.shape[:-3], -1, seen.shape[-1])
         channels = [_one_hot(seen[..., c], int(n) + 1, first=0) for c, n in enumerate(high)]
-        scores = [_fits(cells, said, f"symbols_{c}") for c, cells in enumerate(channels)]
-        parts = [_summary(scores, channels, "symbols")]
         if "labels" in observation:
-            labels = _one_hot(observation["labels"], vocabulary).sum(-2)
-            project = hk.Linear(
-                _NAMED, with_bias=False, w_init=hk.initializers.RandomNormal(_NAMED**-0.5), name="labels"
-            )
-            fits = jnp.einsum("...nd,...ld->...nl", project(labels), project(said))
-            parts.append(_summary([fits], [], "labels"))
+            # Which picture goes with which word would be learned by heart, and of goals of training alone.
+            parts = [_summary([], channels, "symbols")]
+            labels = jnp.asarray(observation["labels"])[..., :, None, :]
+            words = jnp.asarray(observation["text"])[..., None, :, None]
+            same = ((labels == words) & (words != 0)).any(-1).astype(jnp.float32)
+            parts.append(_summary([same], [], "labels"))
+        else:
+            scores = [_fits(cells, said, f"symbols_{c}") for c, cells in enumerate(channels)]
+            parts = [_summary(scores, channels, "symbols")]
         if "direction" in observation:
             parts.append(jax.nn.one_hot(observation["direction"], 4))
         x = jnp.concatenate(parts, axis=-1)

@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from limbeck.agents import PPOConfig
-from limbeck.envs import OBJECTS, render_on_host
+from limbeck.envs import OBJECTS
 from limbeck.envs.facts import goal_holds, read_facts
 from limbeck.envs.rooms import FAMILIES as PREDICATES
 from limbeck.envs.screen_facts import read_screen_facts
@@ -49,8 +49,6 @@ class Domain:
       views: of the agents.
       truth: `(family, goals)` -> what pays the truth.
       read: symbols `[N, …]`, NumPy, to facts as `world.truth` takes them.
-      pictures: symbols `[N, …]` to frames in NumPy, for encoders on the host; None where there are none: the encoder
-        is then compiled into the loop.
     """
 
     world: World
@@ -58,7 +56,6 @@ class Domain:
     views: tuple[str, ...]
     truth: Callable[[str, tuple[Any, ...]], Pay]
     read: Callable[[np.ndarray], Any]
-    pictures: Callable[[np.ndarray], np.ndarray] | None
 
     @functools.cached_property
     def captions(self) -> Any:
@@ -112,7 +109,6 @@ DOMAINS = {
         views=("symbols", "direction", "text"),
         truth=_rooms_truth,
         read=lambda symbols: _host(read_facts(symbols)),
-        pictures=render_on_host,
     ),
     "screens": Domain(
         world=world("screens"),
@@ -120,7 +116,6 @@ DOMAINS = {
         views=("symbols", "labels", "text"),
         truth=_screens_truth,
         read=lambda symbols: _host(read_screen_facts(symbols)),
-        pictures=None,
     ),
 }
 

@@ -92,6 +92,5 @@ from .tasks import check_task as check_task
 from .tasks import check_task_ids as check_task_ids
 from .tasks import task_at as task_at
 from .view_render import render as render
-from .view_render import render_on_host as render_on_host
 from .xland import XLand as XLand
 from .xland import XLandState as XLandState

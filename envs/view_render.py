@@ -1,7 +1,6 @@
 """The picture of what a MiniGrid agent sees, from its symbols, inside compiled functions."""
 
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,35 +37,19 @@ def render(symbols: jax.Array, tile_size: int = 8) -> jax.Array:
     return render_codes(codes_of(symbols), tile_size)
 
 
-def render_on_host(symbols: np.ndarray, tile_size: int = 8) -> np.ndarray:
-    """`render` of uint8 `[..., V, V, 3]` in NumPy, for code that must not call JAX."""
-    codes = codes_of(symbols)
-    size = codes.shape[-1]
-    words = _tile_rows(tile_size)[_row_numbers(codes, tile_size)]
-    pixels = words.view(np.uint8)[..., : tile_size * 3]
-    return pixels.reshape(*codes.shape[:-2], size * tile_size, size * tile_size, 3)
-
-
 def render_codes(codes: jax.Array, tile_size: int = 8) -> jax.Array:
     """`render` of codes `[..., V, V]`."""
     size = codes.shape[-1]
+    own = np.zeros((size, size), np.int32)
+    own[size - 1, size // 2] = CODES  # the second half of the tiles has the agent on them
+    tiles = codes.swapaxes(-1, -2).astype(jnp.int32) + own
     # A row of a tile's pixels is one item, so that one gather lays the image out as it is; of 32-bit words, which
     # a CPU gathers some 30 times as fast as bytes.
-    words = jnp.asarray(_tile_rows(tile_size))[
-        _row_numbers(codes, tile_size)
-    ]  # [..., V, tile_size, V, words]
+    rows = tiles[..., :, None, :] * tile_size + np.arange(tile_size)[:, None]
+    words = jnp.asarray(_tile_rows(tile_size))[rows]  # [..., V, tile_size, V, words]
     pixels = jax.lax.bitcast_convert_type(words, jnp.uint8)
     pixels = pixels.reshape(*words.shape[:-1], -1)[..., : tile_size * 3]
     return pixels.reshape(*codes.shape[:-2], size * tile_size, size * tile_size, 3)
-
-
-def _row_numbers(codes: Any, tile_size: int) -> Any:
-    """int32 `[..., V, tile_size, V]` in `_tile_rows`, of codes `[..., V, V]`, NumPy's or JAX's."""
-    size = codes.shape[-1]
-    own = np.zeros((size, size), np.int32)
-    own[size - 1, size // 2] = CODES  # the second half of the tiles has the agent on them
-    tiles = codes.swapaxes(-1, -2).astype(np.int32) + own
-    return tiles[..., :, None, :] * tile_size + np.arange(tile_size, dtype=np.int32)[:, None]
 
 
 @functools.cache

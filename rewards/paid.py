@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..envs import LAST
-from ..envs.view_render import render, render_on_host
+from ..envs.view_render import render
 from ._single_flight import CacheStats, SingleFlight
 from .contract import RewardError
 
@@ -83,9 +83,9 @@ def pay_by(
 class HostPay:
     """`pay_by` with frames encoded on the host, each once: a `Pay` for encoders that take longer than a cache.
 
-    A picture is a function of the observation's `symbols`, which are the key: what is remembered is neither drawn
-    nor encoded. All streams of a vmapped step are one call of the host. Head and threshold remain in the compiled
-    loop. Rewards are those of the same encoder in `pay_by` but for rounding.
+    A picture is a function of the observation's `symbols`, which are the key of what is remembered. All streams of a
+    vmapped step are one call of the host. Head and threshold remain in the compiled loop. Rewards are those of the
+    same encoder in `pay_by` but for rounding.
 
     The host's call must not use JAX, which would wait for the computation that waits for it: the encoder is
     PyTorch's or NumPy's (`OpenClip`, not `JaxClip`; a `JaxClip` under a `CachedEncoder` is refused too).
@@ -94,21 +94,21 @@ class HostPay:
     def __init__(
         self,
         model: Any,
-        pictures: Callable[[np.ndarray], np.ndarray] = render_on_host,
+        render: Callable[[jax.Array], jax.Array] = render,
         capacity: int = 500_000,
     ):
         """Encodes nothing yet.
 
         Args:
           model: as of `pay_by`; its encoder is used as it is.
-          pictures: symbols `[N, …]` to frames uint8 `[N, H, W, 3]`, in NumPy.
+          render: as of `pay_by`.
           capacity: embeddings that are remembered, the least recently used is forgotten first.
 
         Raises:
           RewardError: a model of another form, or whose encoder is in JAX.
         """
         self._judge = _judge(model, "HostPay")
-        self._encoder, self._pictures = getattr(model, "model", model).encoder, pictures
+        self._encoder, self._render = getattr(model, "model", model).encoder, render
         # Of a `CachedEncoder`, the one under it.
         if hasattr(getattr(self._encoder, "_encoder", self._encoder), "frames_fn"):
             raise RewardError(
@@ -124,22 +124,23 @@ class HostPay:
         """See `Pay`."""
         del key
         shape = jax.ShapeDtypeStruct((self._dimension,), jnp.float32)
-        embedding = jax.pure_callback(self._embed, shape, _symbols(observation), **self._batched)
+        symbols = _symbols(observation)
+        embedding = jax.pure_callback(self._embed, shape, symbols, self._render(symbols), **self._batched)
         return self._judge(embedding[None], goal)
 
     def stats(self) -> CacheStats:
         """How often an embedding was there."""
         return self._cache.stats()
 
-    def _embed(self, symbols: Any) -> np.ndarray:
-        """float32 `[..., D]` of symbols with any leading axes."""
-        symbols = np.asarray(symbols)
+    def _embed(self, symbols: Any, frames: Any) -> np.ndarray:
+        """float32 `[..., D]` of symbols `[..., X, Y, C]` and their pictures `[..., H, W, 3]`."""
+        symbols, frames = np.asarray(symbols), np.asarray(frames)
         leading = symbols.shape[:-3]
-        rows = symbols.reshape(-1, *symbols.shape[-3:])
+        rows, frames = symbols.reshape(-1, *symbols.shape[-3:]), frames.reshape(-1, *frames.shape[-3:])
 
         def make(places: list[int]) -> tuple[list[np.ndarray], int]:
             # Copies, or one embedding would hold all of its batch in memory.
-            return [row.copy() for row in self._encoder.encode_frames(self._pictures(rows[places]))], 0
+            return [row.copy() for row in self._encoder.encode_frames(frames[places])], 0
 
         found = self._cache.fetch([row.tobytes() for row in rows], make)
         return np.asarray(found, np.float32).reshape(*leading, self._dimension)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from limbeck.envs import LAST, SampledTasks, make, render, render_on_host
+from limbeck.envs import LAST, SampledTasks, make, render
 from limbeck.rewards import CachedEncoder, CosineHead, EncoderReward, RewardError
 from limbeck.rewards.clip_reward import family_goals
 from limbeck.rewards.paid import HostPay, Paid, pay_by
@@ -105,15 +105,6 @@ def test_it_works_vmapped_and_knows_its_task(room, model) -> None:
         state = jax.tree.map(lambda x, i=i: x[i], states)
         _, alone = world.step(keys[i], tasks[i], state, jnp.int32(0))
         np.testing.assert_allclose(alone.reward, together.reward[i], atol=1e-6)
-
-
-def test_pictures_on_the_host_are_the_compiled_ones(room) -> None:
-    symbols = np.stack(
-        [np.asarray(timestep.observation["symbols"]) for _, timestep in walk(room, 3)]
-    ).reshape(3, 4, 7, 7, 3)
-    pictures = render_on_host(symbols)
-    assert pictures.shape == (3, 4, 56, 56, 3) and pictures.dtype == np.uint8
-    np.testing.assert_array_equal(pictures, render(jnp.asarray(symbols)))
 
 
 def test_frames_encoded_on_the_host_are_paid_the_same_and_encoded_once(room) -> None:

@@ -105,7 +105,9 @@ def test_batches(walked) -> None:
     assert any(
         f"{color} {kind}" in text for text in texts for color, kind in [sorted(set(OBJECTS) - held_out)[0]]
     )
-    beside = [text for text in texts if any(words in text for words in ("next to", "beside", "adjacent", "put a"))]
+    beside = [
+        text for text in texts if any(words in text for words in ("next to", "beside", "adjacent", "put a"))
+    ]
     assert 0.3 < len(beside) / len(texts) < 0.6  # 0.4, and some of what is said about anything.
     about_hands = [text for text in texts if "pick up" in text or "in hand" in text or "holding a" in text]
     assert len(about_hands) > 0.18 * len(texts)
