@@ -73,7 +73,7 @@ def step_streams(
         keys, tasks, states, actions
     )
     success = getattr(environment, "success", None)
-    succeeded = jax.vmap(success)(states) if callable(success) else None
+    succeeded: Any = jax.vmap(success)(states) if callable(success) else None
     last = timesteps.step_type == LAST
 
     def begin(data, states, observations):
