@@ -73,7 +73,7 @@ def step_streams(
         keys, tasks, states, actions
     )
     success = getattr(environment, "success", None)
-    succeeded = jax.vmap(success)(states) if callable(success) else None
+    succeeded: Any = jax.vmap(success)(states) if callable(success) else None
     last = timesteps.step_type == LAST
 
     def begin(data, states, observations):
@@ -89,7 +89,8 @@ def step_streams(
     data, states, shown = jax.lax.cond(
         last.any(), begin, lambda *old: old, jax.random.key_data(keys), states, timesteps.observation
     )
-    return jax.random.wrap_key_data(data), states, timesteps, shown, succeeded
+    next_keys: Any = jax.random.wrap_key_data(data)
+    return next_keys, states, timesteps, shown, succeeded
 
 
 class Host:

@@ -176,7 +176,7 @@ def _from_factory(
 
 def _from_pure(environment: Any, task: Any, seed: int) -> dm_env.Environment:
     if isinstance(task, str) and task == "sampled":
-        return to_dm_env(SampledTasks(environment), None, seed)
+        environment, task = SampledTasks(environment), None
     return to_dm_env(environment, task, seed)
 
 

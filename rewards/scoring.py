@@ -65,7 +65,7 @@ def score_distinct(
     places: dict[tuple[bytes, str], int] = {}
     where = [places.setdefault(pair, len(places)) for pair in zip(frame_keys(frames), goals)]
     # Numbers of pairs grow by one with each new pair, where it stands for the first time.
-    chosen = np.unique(where, return_index=True)[1].tolist()
+    chosen: list[int] = np.unique(where, return_index=True)[1].tolist()
     found = np.empty(len(chosen), np.float32)
     for first in range(0, len(chosen), batch):
         part = chosen[first : first + batch]
