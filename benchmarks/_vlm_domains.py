@@ -28,12 +28,14 @@ class Family:
 
     Attributes:
       horizon: steps of an episode.
+      steps: of a training: by then an agent that is paid the truth has stopped to improve.
       arguments: of the environment, and of the frames that models are judged on.
       pooled: one threshold for all of its goals: each of them alone is true too seldom to calibrate.
       agent: how its agents learn.
     """
 
     horizon: int
+    steps: int
     arguments: Mapping[str, Any]
     pooled: bool = False
     agent: AgentConfig = AgentConfig(ppo=_PPO)
@@ -102,9 +104,9 @@ DOMAINS = {
     "rooms": Domain(
         world=world("rooms"),
         families={
-            "find": Family(32, {"size": 6, "objects": 4}),
-            "lift": Family(32, {"size": 6, "objects": 4}),
-            "place": Family(48, {"size": 6, "objects": 3}, pooled=True),
+            "find": Family(32, 260_000, {"size": 6, "objects": 4}),
+            "lift": Family(32, 320_000, {"size": 6, "objects": 4}),
+            "place": Family(48, 420_000, {"size": 6, "objects": 3}, pooled=True),
         },
         views=("symbols", "direction", "text"),
         truth=_rooms_truth,
@@ -112,7 +114,10 @@ DOMAINS = {
     ),
     "screens": Domain(
         world=world("screens"),
-        families={"open_common": Family(16, {}), "open_diverse": Family(16, {}, pooled=True)},
+        families={
+            "open_common": Family(16, 230_000, {}),
+            "open_diverse": Family(16, 230_000, {}, pooled=True),
+        },
         views=("symbols", "labels", "text"),
         truth=_screens_truth,
         read=lambda symbols: _host(read_screen_facts(symbols)),

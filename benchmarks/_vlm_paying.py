@@ -95,7 +95,9 @@ def scores_of(model: EncoderReward, domain: Domain, symbols: np.ndarray) -> np.n
 def model_of(clip: Clip, family: str) -> EncoderReward:
     """Cosines of a CLIP in PyTorch with the goals of a family, in bfloat16: some twice as fast on a CPU that has it."""
     goals = [goal.text(clip.style) for goal in domain_of(family).world.goals(family)]
-    return EncoderReward(OpenClip(f"local-dir:{clip.path}", precision="bf16", batch=64, threads=1), CosineHead(), goals)
+    return EncoderReward(
+        OpenClip(f"local-dir:{clip.path}", precision="bf16", batch=64, threads=1), CosineHead(), goals
+    )
 
 
 class Rewards:

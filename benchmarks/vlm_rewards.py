@@ -131,7 +131,7 @@ class Stages:
     def runs_of(self, family: str, reward: str, clip: Clip | None) -> list[dict[str, Any]]:
         found = []
         for seed in range(self._given.seeds):
-            path = self._path("agents", family, reward, str(seed), str(self._given.steps)).with_suffix(
+            path = self._path("agents", family, reward, str(seed), str(self._steps(family))).with_suffix(
                 ".json"
             )
             if not path.exists():
@@ -143,7 +143,7 @@ class Stages:
     def offline(self, family: str, clip: Clip) -> dict[str, Any]:
         """What a CLIP is worth by stratum, and on the frames of the agents that it trained, where there are any."""
         played = [
-            self._path("agents", family, clip.name, str(seed), str(self._given.steps)).with_suffix(".npz")
+            self._path("agents", family, clip.name, str(seed), str(self._steps(family))).with_suffix(".npz")
             for seed in range(self._given.seeds)
         ]
         played = [path for path in played if path.exists()]
@@ -212,7 +212,7 @@ class Stages:
         rewards = Rewards(self._directory, self._calibrating, self.clip(family, self._given.sizes[0]))
         curve, plays = train(
             domain.environment(family), rewards.pay(family, reward, clip), goals, held_out,
-            self._given.steps, seed, domain.families[family].agent,
+            self._steps(family), seed, domain.families[family].agent,
         )  # fmt: skip
         plays_path.parent.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(plays_path, **plays[-1]._asdict())
@@ -238,6 +238,9 @@ class Stages:
                 _until_paid(plays_as_pairs(model, domain, family, plays), levels), levels
             )
         return found
+
+    def _steps(self, family: str) -> int:
+        return self._given.steps or domain_of(family).families[family].steps
 
     def _path(self, kind: str, *names: str) -> pathlib.Path:
         return self._directory / kind / "_".join([*names, self._given.calibration])
@@ -278,7 +281,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=["xxs", "xs", "s", "m"])
     parser.add_argument("--families", nargs="+", choices=FAMILIES, default=["find", "lift", "place"])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=600_000, help="of the environment, of every agent")
+    parser.add_argument("--steps", type=int, help="of every agent; without it as many as its family takes")
     parser.add_argument("--calibration", choices=("walks", "episodes", "on-policy"), default="walks")
     parser.add_argument(
         "--quick", action="store_true", help="the whole path in small; its numbers mean nothing"
