@@ -64,8 +64,8 @@ class Calibrating:
     """
 
     way: str = "walks"
-    episodes: int = 300
-    frame_target: float = 1e-3
+    episodes: int = 600
+    frame_target: float = 5e-4
     hit_target: float = 0.03
     steps: int = 400_000
     min_positives: int = 10
