@@ -15,13 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from dm_env import specs
 
+from ._symbol_sizes import channel_sizes
+from .goal_torso import goal
 from .networks import encoder
 
 
 Torso = Callable[[Any], jax.Array]
 
-# MiniGrid's numbers of objects, colours and states, for specs whose bounds say no more than "a byte".
-MINIGRID_SIZES = (11, 6, 3)
 _AUDIO_FRAME = 256
 # Of the words' vectors in `labels` and `text`: with so many entries different words are nearly orthogonal.
 _WORD_ENTRIES, _WORD_SEED = 128, 0
@@ -68,7 +68,7 @@ def _symbols(spec: specs.Array, deep: bool) -> Torso:
     these matrix products are several times faster than convolutions of this size.
     """
     del deep
-    sizes = _channel_sizes(spec)
+    sizes = channel_sizes(spec)
 
     def torso(symbols: Any) -> jax.Array:
         bits = [symbols[..., c : c + 1] == np.arange(n, dtype=spec.dtype) for c, n in enumerate(sizes)]
@@ -77,22 +77,6 @@ def _symbols(spec: specs.Array, deep: bool) -> Torso:
         return _relu_layer(64, "symbols")(x.reshape(*x.shape[:-3], -1))
 
     return torso
-
-
-def _channel_sizes(spec: specs.Array) -> tuple[int, ...]:
-    """How many values each channel of `symbols` has, from the bounds or else MiniGrid's constants."""
-    if len(spec.shape) != 3 or not np.issubdtype(spec.dtype, np.integer):
-        raise ValueError(f"symbols must be integers of shape [height, width, channels], got {spec!r}.")
-    if isinstance(spec, specs.BoundedArray):
-        high = np.broadcast_to(spec.maximum, spec.shape).reshape(-1, spec.shape[-1]).max(0)
-        if high.max() < 64:
-            return tuple(int(n) + 1 for n in high)
-    if spec.shape[-1] != len(MINIGRID_SIZES):
-        raise ValueError(
-            f"symbols without bounds below 64 are read as MiniGrid's object, colour and state, which are 3 "
-            f"channels; got {spec!r}. Give the spec's maximum per channel."
-        )
-    return MINIGRID_SIZES
 
 
 def _image(spec: specs.Array, deep: bool) -> Torso:
@@ -268,6 +252,7 @@ TORSOS: dict[str, TorsoEntry] = {
     "dictionary": TorsoEntry(
         dictionary, "A branch per key (image, symbols, text, labels, audio, vectors), then layers."
     ),
+    "goal": TorsoEntry(goal, "Every cell of symbols compared with every word of the goal, for new goals."),
     "mlp": TorsoEntry(mlp, "Layers on one flat array, bounded integers one-hot."),
 }
 

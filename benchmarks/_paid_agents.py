@@ -8,12 +8,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from limbeck.agents import EXPLORE, PPOConfig, Trajectory, ppo
+from limbeck.agents import EXPLORE, PPOConfig, Trajectory, make_torso, ppo
 from limbeck.rewards.paid import Paid, Pay
 
 from limbeck import envs
-
-from ._goal_torso import goal_torso
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +19,7 @@ class AgentConfig:
     """How an agent learns.
 
     Attributes:
-      ppo: its settings; `hidden` are the last layers of `goal_torso`.
+      ppo: its settings; `hidden` are the last layers of the torso `goal`.
       streams: environments.
       unroll: steps between updates.
       chunk: updates of a compiled call.
@@ -100,7 +98,7 @@ def train(
       The training, and what the agent of each evaluation played.
     """
     world = envs.SampledTasks(Paid(environment, pay), goals.tolist())
-    torso = goal_torso(environment.observation_spec(), config.ppo.hidden)
+    torso = make_torso("goal", environment.observation_spec(), hidden=config.ppo.hidden)
     agent = ppo(environment.observation_spec(), environment.action_spec(), config.ppo, torso)
     of_init, of_reset, of_run = jax.random.split(jax.random.key(seed), 3)
     learner = jax.jit(agent.init)(of_init)

@@ -180,6 +180,56 @@ def test_goals_that_were_never_trained_on_are_found_by_their_labels():
     assert (jnp.argmax(tap.apply(params, observation), -1) == place).mean() > 0.9
 
 
+GOAL = {key: SPEC[key] for key in ("direction", "symbols", "text")}
+
+
+def test_the_goal_torso_sees_the_goal_in_what_it_is_compared_with():
+    """Other cells, words or directions are other features; with leading axes they are those of each alone."""
+    params, apply = build(GOAL, "goal", hidden=(16, 8))
+    seen, other = draw(GOAL, (3, 2)), draw(GOAL, (3, 2), seed=1)
+    features = np.asarray(apply(params, seen))
+    assert features.shape == (3, 2, 8)
+    alone = apply(params, {name: value[1, 1] for name, value in seen.items()})
+    np.testing.assert_allclose(features[1, 1], alone, rtol=1e-5, atol=1e-6)
+    for key in GOAL:
+        assert not np.allclose(apply(params, {**seen, key: other[key]}), features), key
+    # Without a goal in words nothing of it is left: the comparisons are 0 whatever the words weigh.
+    silent = {**seen, "text": np.zeros_like(seen["text"])}
+    weights = {
+        name: {k: v * 2 for k, v in of.items()} if "words" in name else of for name, of in params.items()
+    }
+    np.testing.assert_array_equal(apply(params, silent), apply(weights, silent))
+    assert not np.allclose(apply(params, seen), apply(weights, seen))
+
+
+def test_the_goal_torso_compares_labels_as_words():
+    """The same features where every word is another one, in goal and labels alike; words count by being equal."""
+    spec = {key: SPEC[key] for key in ("labels", "symbols", "text")}
+    params, apply = build(spec, "goal", hidden=(16, 8))
+    seen = draw(spec)
+    seen["labels"] = np.array([[7, 9], [3, 0], [9, 4], [0, 0]], np.int32)
+    seen["text"] = np.array([7, 9, 0, 0, 0], np.int32)
+    renamed = np.concatenate([[0], np.random.default_rng(0).permutation(30) + 1])
+    features = apply(params, seen)
+    others = {**seen, "labels": renamed[seen["labels"]], "text": renamed[seen["text"]]}
+    np.testing.assert_array_equal(apply(params, others), features)
+    assert not np.allclose(apply(params, {**seen, "text": renamed[seen["text"]]}), features)
+
+
+@pytest.mark.parametrize(
+    ("spec", "match"),
+    [
+        ({"text": SPEC["text"]}, "reads symbols and text"),
+        ({**GOAL, "image": SPEC["image"]}, "got direction, image, symbols, text"),
+        ({**GOAL, "text": specs.Array((5,), np.int32)}, "last token of text"),
+        (SPEC["symbols"], "got one array"),
+    ],
+)
+def test_what_the_goal_torso_does_not_read(spec, match):
+    with pytest.raises(ValueError, match=match):
+        make_torso("goal", spec)
+
+
 def test_symbols_take_their_sizes_from_the_bounds():
     bytes_, _ = build({"symbols": SPEC["symbols"]})
     assert bytes_["symbols_cells"]["w"].shape[0] == 11 + 6 + 3
@@ -233,7 +283,7 @@ def test_other_keys_than_the_specs_are_refused(whole):
         make_torso("dictionry", SPEC)
     with pytest.raises(ValueError, match="spec of one array"):
         make_torso("mlp", SPEC)
-    assert set(TORSOS) == {"dictionary", "mlp"}
+    assert set(TORSOS) == {"dictionary", "goal", "mlp"}
 
 
 def test_an_agent_takes_a_torso_and_a_table_refuses_it():
