@@ -15,6 +15,7 @@ from ._template import Template
 from ._usage import given, parse
 from .job_config import JobConfig, job_from_settings
 from .job_labelling import check_reward
+from .job_watch import draw_watches
 from .jobs import job_program, parts
 from .local import run_local
 
@@ -117,6 +118,7 @@ def run_job(
                 outcome = run_on_ray(program, place, address=address, faults=faults)
             else:
                 outcome = run_local(program, place, faults=faults, template=template)
+            draw_watches(place)
             if outcome.state == "failed":
                 _log.error("%s", outcome.failure)
             if outcome.state != "finished":

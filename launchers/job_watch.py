@@ -24,6 +24,12 @@ def watch_config(model: Any) -> WatchConfig:
     return WatchConfig(first_hit_precision=(hits.low, hits.high))
 
 
+def draw_watches(run_directory: pathlib.Path) -> None:
+    """Draws what the watches of a job saw, when it has ended: a labeller that is to stop has no time for that."""
+    for path in sorted((run_directory / "labelling").glob("watch_*.json")):
+        JobWatch(path).draw()
+
+
 class JobWatch:
     """A `HackingWatch` that a restart goes on with.
 
@@ -32,7 +38,7 @@ class JobWatch:
 
     Args:
       path: a JSON file; what is there is gone on with, its settings included. Beside it are `<name>.csv` and
-        `<name>.png` of labelled and true returns: drawn at every alarm and by `close`.
+        `<name>.png` of labelled and true returns, the latter drawn at every alarm.
       config: of a new watch.
     """
 
@@ -72,11 +78,6 @@ class JobWatch:
     def draw(self) -> None:
         """Draws the returns so far, where there are any."""
         self._curve.draw(self._path.with_suffix(".png"), self._watch.events)
-
-    def close(self) -> None:
-        """Keeps what it knows and draws it."""
-        self.save()
-        self.draw()
 
     def facts(self) -> dict[str, Any]:
         """For the status table: nothing until an alarm has sounded."""

@@ -245,7 +245,7 @@ class _Diary:
 
     def close(self) -> None:
         self._watch.observe(self._work.labeller.take_episodes(), self._work.steps)
-        self._watch.close()
+        self._watch.save()
 
 
 def _place(bundle: Bundle) -> tuple[int, int]:

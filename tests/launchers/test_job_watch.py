@@ -5,7 +5,7 @@ import logging
 
 import numpy as np
 from limbeck.launchers._returns_curve import ReturnsCurve
-from limbeck.launchers.job_watch import JobWatch, watch_config
+from limbeck.launchers.job_watch import JobWatch, draw_watches, watch_config
 from limbeck.rewards import WatchConfig
 from limbeck.rewards.card import CardHits
 from limbeck.rewards.labelling import LabelledEpisode
@@ -89,14 +89,17 @@ def test_first_hits_that_leave_the_card_s_interval_sound_an_alarm(tmp_path, capl
 
 
 def test_returns_are_drawn_at_an_alarm_and_at_the_end(tmp_path) -> None:
-    hacked, silent = JobWatch(tmp_path / "hacked.json"), JobWatch(tmp_path / "silent.json")
+    (labelling := tmp_path / "labelling").mkdir()
+    hacked, silent = (JobWatch(labelling / f"watch_{i}.json") for i in range(2))
     training(hacked, hacks=True)
     training(silent, hacks=False)
-    assert (tmp_path / "hacked.png").exists() and not (tmp_path / "silent.png").exists()
-    silent.close()
-    with Image.open(tmp_path / "silent.png") as drawing:
+    assert (labelling / "watch_0.png").exists() and not (labelling / "watch_1.png").exists()
+    silent.save()
+    draw_watches(tmp_path)
+    with Image.open(labelling / "watch_1.png") as drawing:
         assert drawing.size[0] > 400 and len(np.unique(np.asarray(drawing))) > 50
-    assert (tmp_path / "hacked.png").read_bytes() != (tmp_path / "silent.png").read_bytes()
+    assert (labelling / "watch_0.png").read_bytes() != (labelling / "watch_1.png").read_bytes()
+    draw_watches(tmp_path / "no_such_run")
 
 
 def test_the_table_of_returns_is_of_windows_and_goes_on(tmp_path) -> None:
