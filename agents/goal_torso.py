@@ -29,7 +29,8 @@ def goal(observation_spec: Any, *, hidden: tuple[int, ...] = (256, 128)) -> Call
 
     Args:
       observation_spec: a dictionary with `symbols`, integers `[H, W, C]` as the dictionary torso reads them, and
-        `text`, tokens `[L]`, 0 = padding; where there are any, `labels`, tokens of `text` `[N, K]` of N further cells, and `direction`.
+        `text`, tokens `[L]`, 0 = padding; where there are any, `labels`, tokens of `text` `[N, K]` of N further cells,
+        and `direction`.
       hidden: widths of the layers.
 
     Returns:

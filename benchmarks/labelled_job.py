@@ -79,7 +79,7 @@ def _make_card(arguments: argparse.Namespace, out: pathlib.Path) -> pathlib.Path
         "in_jax",
         "True",
     ]
-    told = ["--episodes", str(arguments.episodes), "--objects", str(arguments.objects)]
+    told = ["--episodes", str(arguments.episodes), "--env-arguments", "objects", str(arguments.objects)]
     place = out / f"card_{arguments.family}"
     _limbeck(
         ["rewards", "evaluate", REWARD, "--arguments", *of_model, "--family", arguments.family, *told]
@@ -97,6 +97,7 @@ def _run(arguments: argparse.Namespace, out: pathlib.Path, name: str, paid: list
     _limbeck(
         ["run", "minigrid", "--name", name, "--runs-dir", str(out), "--seed", str(arguments.seed)]
         + ["--env", "rooms", "--env-arguments", *_words(rooms), "--reads", "symbols", "direction", "text"]
+        + ["--torso", "goal"]
         + ["--steps", str(arguments.steps), "--target-success", "None", "--settings.hidden", "256", "128"]
         + [word for key, value in settings.items() for word in (f"--settings.{key}", str(value))]
         + ["--evaluation.episodes", "400", "--evaluation.environments", "50", "--evaluation.every-s", "0"]

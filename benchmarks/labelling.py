@@ -5,8 +5,9 @@ python -m benchmarks.labelling --size l
 
 The model is one of `limbeck rewards train`'s sizes with fresh weights, which are as fast as trained ones. Frames are
 those of agents that act in rooms, as a labeller gets them in bundles: of one that has learned nothing and wanders, and
-of one that has learned for some seconds. They are labelled with open_clip's network in PyTorch and with the same one in
-JAX. All rates are of the same frames, in alternating order.
+of one that has learned for some seconds. They are labelled with open_clip's network in PyTorch, in float32 and bfloat16,
+and with the same one in JAX. All rates are of the same frames, in alternating order; open_clip a frame at a time is in
+float32.
 """
 
 import argparse
@@ -24,10 +25,10 @@ from ._machine import RESULTS, circumstances, write
 
 
 STREAMS, UNROLL = 16, 64
-BATCH = 128
+BATCH = 64
 # Frames that are encoded one by one, and batches of distinct ones, in one timing.
 _SINGLE, _BATCHES = 200, 8
-_KINDS = ("torch", "jax")
+_KINDS = ("torch", "torch_bf16", "jax")
 
 
 def main() -> None:
@@ -98,8 +99,9 @@ def _calls(
     goals = [goal.text() for goal in family_goals("lift")]
     texts = [goal for bundle in bundles for segment in bundle.segments for goal in segment.goals]
     chosen = np.random.default_rng(0).choice(len(frames), _SINGLE)
-    in_torch = OpenClip(name, batch=BATCH, threads=threads)
-    encoders = dict(zip(_KINDS, (in_torch, JaxClip(name.removeprefix("local-dir:"), batch=BATCH))))
+    in_torch, in_bf16 = (OpenClip(name, kind, batch=BATCH, threads=threads) for kind in ("fp32", "bf16"))
+    in_jax = JaxClip(name.removeprefix("local-dir:"), batch=BATCH)
+    encoders = dict(zip(_KINDS, (in_torch, in_bf16, in_jax)))
     as_readme = _open_clip_as_its_readme(name, goals, in_torch.encode_goals(goals))
 
     def label(encoder: Any) -> int:
