@@ -5,9 +5,9 @@ python -m benchmarks.labelling --size l
 
 The model is one of `limbeck rewards train`'s sizes with fresh weights, which are as fast as trained ones. Frames are
 those of agents that act in rooms, as a labeller gets them in bundles: of one that has learned nothing and wanders, and
-of one that has learned for some seconds. They are labelled with open_clip's network in PyTorch, in float32 and bfloat16,
-and with the same one in JAX. All rates are of the same frames, in alternating order; open_clip a frame at a time is in
-float32.
+of one that has learned for some seconds. They are labelled with open_clip's network in PyTorch, in float32 and in
+bfloat16, and with the same one in JAX. All rates are of the same frames, in alternating order; open_clip a frame at a
+time is in float32.
 """
 
 import argparse
