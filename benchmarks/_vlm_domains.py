@@ -105,7 +105,7 @@ DOMAINS = {
         world=world("rooms"),
         families={
             "find": Family(32, 260_000, {"size": 6, "objects": 4}),
-            "lift": Family(32, 320_000, {"size": 6, "objects": 4}),
+            "lift": Family(32, 420_000, {"size": 6, "objects": 4}),
             "place": Family(48, 420_000, {"size": 6, "objects": 3}, pooled=True),
         },
         views=("symbols", "direction", "text"),
