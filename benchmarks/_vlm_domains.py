@@ -115,8 +115,8 @@ DOMAINS = {
     "screens": Domain(
         world=world("screens"),
         families={
-            "open_common": Family(16, 230_000, {}),
-            "open_diverse": Family(16, 230_000, {}, pooled=True),
+            "open_common": Family(16, 165_000, {}),
+            "open_diverse": Family(16, 165_000, {}, pooled=True),
         },
         views=("symbols", "labels", "text"),
         truth=_screens_truth,

@@ -31,7 +31,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", type=pathlib.Path, required=True, help="directory of a trained CLIP")
     parser.add_argument("--family", default="lift", choices=("find", "lift", "place"))
-    parser.add_argument("--card", type=pathlib.Path, help="of that model in JAX; made where it is not given")
+    parser.add_argument(
+        "--card", type=pathlib.Path, help="of that model in bfloat16; made where it is not given"
+    )
     parser.add_argument("--steps", type=int, default=400_000, help="that each job learns from")
     parser.add_argument("--objects", type=int, default=4)
     parser.add_argument("--max-steps", type=int, default=32)
@@ -60,7 +62,7 @@ def main() -> None:
 def compare(arguments: argparse.Namespace, out: pathlib.Path, card: pathlib.Path) -> dict[str, Any]:
     """Runs both jobs; what each says of itself, and by how much more the labelled one's learner waits."""
     reward = ["model", f"local-dir:{arguments.model.resolve()}", "family", arguments.family]
-    paid = ["--reward", REWARD, "--reward-arguments", *reward, "in_jax", "True", "card", str(card)]
+    paid = ["--reward", REWARD, "--reward-arguments", *reward, "precision", "bf16", "card", str(card)]
     truth, labelled = _run(arguments, out, "truth", []), _run(arguments, out, "labelled", paid)
     return {
         "truth": truth,
@@ -76,8 +78,8 @@ def _make_card(arguments: argparse.Namespace, out: pathlib.Path) -> pathlib.Path
         f"local-dir:{arguments.model.resolve()}",
         "family",
         arguments.family,
-        "in_jax",
-        "True",
+        "precision",
+        "bf16",
     ]
     told = ["--episodes", str(arguments.episodes), "--env-arguments", "objects", str(arguments.objects)]
     place = out / f"card_{arguments.family}"

@@ -125,7 +125,7 @@ class Stages:
         """Trainings by reward and seed, the controls among them."""
         rewards: list[tuple[str, Clip | None]] = [("truth", None)]
         rewards += [(size, self.clip(family, size)) for size in self._given.sizes]
-        rewards += [(control, None) for control in CONTROLS[1:]]
+        rewards += [(control, None) for control in self._given.controls]
         return {name: self.runs_of(family, name, clip) for name, clip in rewards}
 
     def runs_of(self, family: str, reward: str, clip: Clip | None) -> list[dict[str, Any]]:
@@ -280,6 +280,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=list(SECTIONS))
     parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=["xxs", "xs", "s", "m"])
     parser.add_argument("--families", nargs="+", choices=FAMILIES, default=["find", "lift", "place"])
+    parser.add_argument(
+        "--controls", nargs="*", choices=CONTROLS[1:], default=list(CONTROLS[1:]), help="beside the truth"
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, help="of every agent; without it as many as its family takes")
     parser.add_argument("--calibration", choices=("walks", "episodes", "on-policy"), default="walks")
