@@ -50,14 +50,12 @@ class Domain:
       families: by name.
       views: of the agents.
       truth: `(family, goals)` -> what pays the truth.
-      read: symbols `[N, …]`, NumPy, to facts as `world.truth` takes them.
     """
 
     world: World
     families: Mapping[str, Family]
     views: tuple[str, ...]
     truth: Callable[[str, tuple[Any, ...]], Pay]
-    read: Callable[[np.ndarray], Any]
 
     @functools.cached_property
     def captions(self) -> Any:
@@ -79,7 +77,7 @@ class Domain:
 
     def frame_truth(self, family: str, symbols: np.ndarray) -> np.ndarray:
         """Which goals are true of which frames, bool `[N, G]` of symbols `[N, …]`."""
-        return self.world.truth(self.world.goals(family), self.read(symbols))
+        return self.world.truth(self.world.goals(family), _host(self.world.read(symbols)))
 
 
 def _rooms_truth(family: str, goals: tuple[Any, ...]) -> Pay:
@@ -110,7 +108,6 @@ DOMAINS = {
         },
         views=("symbols", "direction", "text"),
         truth=_rooms_truth,
-        read=lambda symbols: _host(read_facts(symbols)),
     ),
     "screens": Domain(
         world=world("screens"),
@@ -120,7 +117,6 @@ DOMAINS = {
         },
         views=("symbols", "labels", "text"),
         truth=_screens_truth,
-        read=lambda symbols: _host(read_screen_facts(symbols)),
     ),
 }
 

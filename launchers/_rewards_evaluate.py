@@ -24,7 +24,7 @@ from ..rewards import (
     with_first_hits,
     write_report,
 )
-from ..rewards.frames import Frames
+from ..rewards.frames import ON_POLICY, Frames, join, to_frames
 from ..rewards.worlds import World, world_of
 from ._usage import UsageError, parse
 
@@ -47,6 +47,7 @@ def evaluate_command(arguments: Sequence[str]) -> None:
         episodes: int = 200,
         steps: int = 40,
         env_arguments: dict[str, Value] = {},  # noqa: B006
+        plays: tuple[pathlib.Path, ...] = (),
         held_out: int | None = None,
         target: float = 1e-3,
         min_positives: int = 10,
@@ -68,6 +69,8 @@ def evaluate_command(arguments: Sequence[str]) -> None:
           episodes: random walks of each half; as many first frames, a quarter as many demonstrations and near misses.
           steps: frames of a random walk.
           env_arguments: of the environment, such as `size 8 objects 4` for rooms.
+          plays: npz files of episodes that agents trained by this very reward played, judged as the stratum "on
+            policy": `symbols` uint8 [episodes, steps, ...], as the environment shows them.
           held_out: objects, or apps, that captions of training did not name, by default as many as those of `limbeck
             rewards train`; goals about them are a family of their own.
           target: highest rate of false positives per frame.
@@ -88,6 +91,8 @@ def evaluate_command(arguments: Sequence[str]) -> None:
     named = world.named(given["seed"], held_out)
     families = {text: _TRAIN if named(goal) else _HELD_OUT for goal, text in zip(goals, texts)}
     judged = world.strata(**where, split=2)
+    for path in given["plays"]:
+        judged = join(judged, _played(world, given["family"], path))
     pictures = world.pictures(judged.symbols)
     scores, truth = _scores(model, pictures, texts), world.truth(goals, judged.facts)
     thresholds: Any = given["threshold"]
@@ -124,6 +129,22 @@ def _goals(world: World, family: str, style: str) -> tuple[list[Any], list[str]]
         raise UsageError(f"a style of {family} is one of {', '.join(world.styles)}, got {style!r}")
     goals = list(world.goals(family))
     return goals, [goal.text(style) for goal in goals]
+
+
+def _played(world: World, family: str, path: pathlib.Path) -> Frames:
+    """Episodes that agents played."""
+    shape = world.environment(family).observation_spec()["symbols"].shape
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            symbols = file["symbols"]
+    except (OSError, ValueError, KeyError) as error:
+        raise UsageError(f"{path} is not an npz file with `symbols`: {error}") from None
+    if symbols.dtype != np.uint8 or symbols.ndim != 2 + len(shape) or symbols.shape[2:] != shape:
+        wanted = ", ".join(map(str, ("episodes", "steps", *shape)))
+        raise UsageError(
+            f"{path}: symbols of {world.name} are uint8 [{wanted}], got {symbols.dtype} {list(symbols.shape)}"
+        )
+    return to_frames([(ON_POLICY, episode) for episode in symbols], world.read)
 
 
 def _environment_arguments(world: World, given: dict[str, Any]) -> dict[str, Any]:

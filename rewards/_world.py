@@ -48,6 +48,7 @@ class World:
       walks: `(captions, episodes, split)` -> frames of random walks; split 0 for training, 1 to compare models on.
       strata: `(family, episodes, steps, seed, split, **arguments)` -> frames of the four kinds of
         episodes.
+      read: symbols `[N, …]` to what is true of them, a tuple of arrays, NumPy's or JAX's.
       render: symbols with any leading axes to pictures, uint8 `[..., image, image, 3]`; jittable.
       batches: `(frames, captions, batch)` -> a function of an update's number that gives its batch.
       truth: `(goals, facts)` -> which goals are true of which frames, bool `[N, G]`.
@@ -72,6 +73,7 @@ class World:
     arguments: Mapping[str, Any]
     walks: Callable[[Any, int, int], Frames]
     strata: Callable[..., Frames]
+    read: Callable[[np.ndarray], Any]
     render: Callable[[jax.Array], jax.Array]
     batches: Callable[[Frames, Any, int], Callable[[int], CaptionedBatch]]
     truth: Callable[[Sequence[Any], Any], np.ndarray]

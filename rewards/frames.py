@@ -10,6 +10,7 @@ import numpy as np
 
 
 RESET, WALK, DEMONSTRATION, NEAR_MISS = "reset", "random walk", "demonstration", "near miss"
+ON_POLICY = "on policy"  # Of agents that learned from the very reward that is judged.
 
 # An episode: of what kind it is, and its symbols, uint8 `[T, …]`.
 Episode = tuple[str, np.ndarray]
@@ -45,6 +46,12 @@ def to_frames(episodes: Sequence[Episode], read: Callable[[np.ndarray], Any]) ->
         np.concatenate([np.arange(length, dtype=np.int32) for length in lengths]),
         np.repeat([name for name, _ in episodes], lengths),
     )
+
+
+def join(first: Frames, second: Frames) -> Frames:
+    """Two sets of episodes as one; those of the second are counted on."""
+    second = second._replace(episode=second.episode + np.int32(first.episode.max() + 1))
+    return jax.tree.map(lambda a, b: np.concatenate([a, b]), first, second)
 
 
 def walks(

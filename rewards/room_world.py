@@ -5,6 +5,7 @@ from typing import Any
 
 from ..envs import make
 from ..envs.captions import vocabulary
+from ..envs.facts import read_facts
 from ..envs.goals import STYLES, Goal, split_goals
 from ..envs.view_render import render
 from ._world import World
@@ -54,6 +55,7 @@ ROOMS = World(
     arguments={"size": 6, "objects": 5},
     walks=walked_frames,
     strata=room_frames,
+    read=read_facts,
     render=render,
     batches=CaptionedFrames,
     truth=goal_truth,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from ..envs.screen_facts import read_screen_facts
 from ..envs.screen_goals import APP_TEXTS, AppGoal
 from ..envs.screen_render import render_screens
 from ._world import World
@@ -41,6 +42,7 @@ SCREENS = World(
     arguments={"pages": 3, "installed": 36},
     walks=walked_screens,
     strata=screen_frames,
+    read=read_screen_facts,
     render=render_screens,
     batches=CaptionedScreens,
     truth=goal_truth,

@@ -10,7 +10,7 @@ from limbeck.envs.goals import Goal, is_true, parse_goal, split_goals
 from limbeck.rewards.caption_data import CaptionConfig, CaptionedFrames, walked_frames
 from limbeck.rewards.clip_reward import family_goals
 from limbeck.rewards.contract import RewardError
-from limbeck.rewards.frames import DEMONSTRATION, NEAR_MISS, RESET, WALK
+from limbeck.rewards.frames import DEMONSTRATION, NEAR_MISS, RESET, WALK, join
 from limbeck.rewards.room_frames import (
     goal_truth,
     render_frames,
@@ -141,6 +141,14 @@ class Truthful:
         return np.eye(len(self._goals))[places]
 
 
+def test_episodes_of_two_sets_are_told_apart() -> None:
+    one, other = (walked_frames(CaptionConfig(episodes=1, steps=4), 1, split=split) for split in (0, 1))
+    both = join(one, other)
+    assert both.episode.tolist() == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 4 + [4] * 4 + [5] * 4
+    np.testing.assert_array_equal(both.symbols[12:], other.symbols)
+    np.testing.assert_array_equal(both.facts.floor[12:], other.facts.floor)
+
+
 def test_models_are_compared_by_the_truth() -> None:
     pytest.importorskip("torch")
     from limbeck.rewards.ladder import model_card
@@ -177,9 +185,15 @@ def test_train_and_judge_by_the_command(tmp_path, capsys) -> None:
     name = "limbeck.rewards.clip_reward:clip_reward"
     about = ["--arguments", "model", f"local-dir:{tmp_path / 'clips' / 'xxs'}", "family", "lift"]
     where = ["--out", str(tmp_path / "report"), "--episodes", "8", "--steps", "10"]
-    assert main(["rewards", "evaluate", name, *about, *where, "--min-positives", "1"]) == 0
+    walked = walked_frames(CaptionConfig(episodes=2, steps=7), 2, split=5).symbols.reshape(6, 7, 7, 7, 3)
+    np.savez(tmp_path / "plays.npz", symbols=walked)
+    judge = ["rewards", "evaluate", name, *about, *where, "--plays", str(tmp_path / "plays.npz")]
+    assert main([*judge, "--min-positives", "1"]) == 0
     printed = capsys.readouterr().out
-    assert "random walk" in printed and "never rewarded" in printed
+    assert "random walk" in printed and "on policy" in printed and "never rewarded" in printed
+    np.savez(tmp_path / "plays.npz", symbols=walked[..., :2])
+    assert main(judge) == 2
+    assert "are uint8 [episodes, steps, 7, 7, 3], got uint8 [6, 7, 7, 7, 2]" in capsys.readouterr().err
     assert (tmp_path / "report" / "report.html").exists()
     # The card belongs to this model: another head is refused, the same one is taken.
     assert main(["rewards", "check", name, *about, "card", str(tmp_path / "report" / "card.json")]) == 0
