@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from dm_env import specs
 
+from ._labels import word_matches
 from ._symbol_sizes import channel_sizes
 from .networks import encoder
 
@@ -51,10 +52,7 @@ def goal(observation_spec: Any, *, hidden: tuple[int, ...] = (256, 128)) -> Call
         if "labels" in observation:
             # Which picture goes with which word would be learned by heart, and of goals of training alone.
             parts = [_summary([], channels, "symbols")]
-            labels = jnp.asarray(observation["labels"])[..., :, None, :]
-            words = jnp.asarray(observation["text"])[..., None, :, None]
-            same = ((labels == words) & (words != 0)).any(-1).astype(jnp.float32)
-            parts.append(_summary([same], [], "labels"))
+            parts.append(_summary([word_matches(observation["labels"], observation["text"])], [], "labels"))
         else:
             scores = [_fits(cells, said, f"symbols_{c}") for c, cells in enumerate(channels)]
             parts = [_summary(scores, channels, "symbols")]

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from dm_env import specs
 
+from ._labels import label_matches
 from ._symbol_sizes import channel_sizes
 from .goal_torso import goal
 from .networks import encoder
@@ -23,8 +24,6 @@ from .networks import encoder
 Torso = Callable[[Any], jax.Array]
 
 _AUDIO_FRAME = 256
-# Of the words' vectors in `labels` and `text`: with so many entries different words are nearly orthogonal.
-_WORD_ENTRIES, _WORD_SEED = 128, 0
 
 
 class TorsoEntry(NamedTuple):
@@ -152,8 +151,7 @@ def _audio(spec: specs.Array, deep: bool) -> Torso:
 def _matches(labels: specs.Array, text: Any) -> Callable[[Any, Any], jax.Array]:
     """Tokens [..., N, L] and [..., M], 0 = padding -> [..., N]: the cosine of each label with the text.
 
-    A label or text is the mean of its words' vectors, which are random and never trained: a label that says what the
-    text says matches it whether or not the words were ever met in training.
+    A label that says what the text says matches it whether or not the words were ever met in training.
     """
     if not isinstance(text, specs.BoundedArray):
         raise ValueError(
@@ -163,18 +161,7 @@ def _matches(labels: specs.Array, text: Any) -> Callable[[Any, Any], jax.Array]:
         raise ValueError(
             f"labels must be bounded integers [cells, length], the maximum the last token, not {labels!r}."
         )
-    count = max(int(np.max(spec.maximum)) for spec in (labels, text)) + 1
-    # RandomState's streams never change, so that a saved network goes on reading the same words.
-    vectors = np.random.RandomState(_WORD_SEED).randn(count, _WORD_ENTRIES)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    vectors[0] = 0.0
-    table = vectors.astype(np.float32)
-
-    def unit(tokens: Any) -> jax.Array:
-        mean = jnp.sum(jnp.asarray(table)[jnp.asarray(tokens, jnp.int32)], axis=-2)
-        return mean / jnp.maximum(jnp.linalg.norm(mean, axis=-1, keepdims=True), 1e-6)
-
-    return lambda labels, text: jnp.einsum("...nd,...d->...n", unit(labels), unit(text))
+    return label_matches
 
 
 def _vector(spec: specs.Array, deep: bool) -> Torso:
@@ -198,7 +185,7 @@ def dictionary(observation_spec: Any, *, hidden: tuple[int, ...] = (128,), deep:
     | `image` | uint8 `[H, W, C]`, scaled to [0, 1]: the shallow convolutions of IMPALA, or its residual network |
     | `symbols` | integers `[H, W, C]`, MiniGrid's 7x7x3: one-hot per channel, a vector of 8 per cell, a layer |
     | `text` | tokens `[L]`, 0 = padding: embedded, a layer on word + place, mean over what is not padding |
-    | `labels` | tokens `[N, L]`, 0 = padding: the cosine of each label with `text`, of fixed random word vectors |
+    | `labels` | tokens `[N, L]`, 0 = padding: the cosine of each label with `text`, as sets of words |
     | `audio` | a waveform `[N]`: log-magnitude spectra, a layer on each, mean over time |
     | `direction`, any other | flat: one-hot per bounded integer, scaled where bounded, else as it is |
 

@@ -21,6 +21,7 @@ from limbeck.rewards.bootstrap import Bootstrap, bootstrap
 Run = Mapping[str, Any]
 _LAST = 3  # Evaluations that the success at the end is the mean of.
 _FEW = Bootstrap(resamples=300)
+_POINTS = 41  # Of a curve.
 
 
 def success(run: Run) -> float:
@@ -51,12 +52,12 @@ def _reward(seeds: Sequence[Run], truth: np.ndarray) -> dict[str, Any]:
     )
     delta = 0.025
     return {
-        "held_out_success": number(ratio(held_out, np.ones(len(seeds)))),
+        "held_out_success": ratio(held_out, np.ones(len(seeds))).rounded(),
         "held_out_by_seed": held_out.round(4).tolist(),
-        "share_of_truth": number(ratio(held_out, truth)),
-        "labelled_at_the_end": number(ratio(at_the_end("labelled"), np.ones(len(seeds)))),
-        "true_at_the_end": number(ratio(at_the_end("true"), np.ones(len(seeds)))),
-        "first_hit_precision": number(ratio(right, hits))
+        "share_of_truth": ratio(held_out, truth).rounded(),
+        "labelled_at_the_end": ratio(at_the_end("labelled"), np.ones(len(seeds))).rounded(),
+        "true_at_the_end": ratio(at_the_end("true"), np.ones(len(seeds))).rounded(),
+        "first_hit_precision": ratio(right, hits).rounded()
         | {
             "episodes": int(hits.sum()),
             "ci_over_episodes": [
@@ -87,17 +88,22 @@ def offline(pairs: Pairs, levels: Sequence[float]) -> dict[str, Any]:
         "pairs": len(pairs.scores),
         "episodes": pairs.num_episodes,
         "prevalence": round(float(pairs.truth.mean()), 5),
-        "average_precision": number(average_precision(pairs, _FEW)),
-        "partial_auroc": number(partial_auroc(pairs, settings=_FEW)),
-        "precision": number(point.precision),
-        "recall": number(point.recall),
-        "false_positive_rate": number(point.false_positive_rate, 6),
-        "first_hit_precision": number(hits.precision),
+        "average_precision": average_precision(pairs, _FEW).rounded(),
+        "partial_auroc": partial_auroc(pairs, settings=_FEW).rounded(),
+        "precision": point.precision.rounded(),
+        "recall": point.recall.rounded(),
+        "false_positive_rate": point.false_positive_rate.rounded(6),
+        "first_hit_precision": hits.precision.rounded(),
         "curve": {
-            name: np.asarray(getattr(curve.points, name).value).round(4).tolist()
+            name: _thinned(np.asarray(getattr(curve.points, name).value)).round(4).tolist()
             for name in ("precision", "recall")
         },
     }
+
+
+def _thinned(values: np.ndarray) -> np.ndarray:
+    """At most `_POINTS`, the first and the last among them."""
+    return values[np.linspace(0, len(values) - 1, min(len(values), _POINTS)).round().astype(int)]
 
 
 def trend(values: Mapping[str, float]) -> dict[str, Any]:
@@ -134,7 +140,7 @@ def rank_correlations(offline_scores: np.ndarray, online: np.ndarray) -> dict[st
             ]  # fmt: skip
             return np.array(values)
 
-        found[name] = number(bootstrap(statistic, seeds, _FEW))
+        found[name] = bootstrap(statistic, seeds, _FEW).rounded()
     return found
 
 
@@ -152,12 +158,3 @@ def kendall(x: Any, y: Any) -> float:
         return float("nan")
     result: Any = scipy.stats.kendalltau(x, y)
     return float(result.statistic)
-
-
-def number(estimate: Estimate, digits: int = 4) -> dict[str, Any]:
-    """An estimate as JSON values; None where it does not exist."""
-    value, low, high = (
-        round(float(x), digits) if np.isfinite(x) else None
-        for x in (estimate.value, estimate.low, estimate.high)
-    )
-    return {"value": value, "ci": [low, high]}

@@ -198,9 +198,9 @@ class Stages:
                     "captions": "states only" if state_only else "states and instructions",
                     "style": style,
                     "average_precision": self.offline(family, clip)["all"]["average_precision"],
-                    "held_out_success": summary.number(
-                        summary.ratio(np.array([summary.success(run) for run in runs]), ones)
-                    ),
+                    "held_out_success": summary.ratio(
+                        np.array([summary.success(run) for run in runs]), ones
+                    ).rounded(),
                 }
         return found
 

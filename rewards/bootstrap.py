@@ -28,9 +28,11 @@ class Estimate(NamedTuple):
     defined: np.ndarray
 
     def rounded(self, digits: int = 4) -> dict[str, Any]:
-        """`value` and its interval `ci` as JSON-able numbers."""
-        low, high = round(float(self.low), digits), round(float(self.high), digits)
-        return {"value": round(float(self.value), digits), "ci": [low, high]}
+        """`value` and its interval `ci` of a single estimate as JSON values, None where there is none."""
+        value, low, high = (
+            round(float(x), digits) if np.isfinite(x) else None for x in (self.value, self.low, self.high)
+        )
+        return {"value": value, "ci": [low, high]}
 
 
 class Bootstrap(NamedTuple):

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from .binomial import lower_bound, most_successes, upper_bound
-from .card import Calibration, CalibrationError, Threshold
+from .card import Calibration, Threshold
 from .pairs import Pairs
 
 
@@ -158,12 +158,7 @@ def recheck(card: Calibration, pairs: Pairs) -> Recheck:
     Raises:
       CalibrationError: if the split shares episodes with the card's, or has a goal that the card has not.
     """
-    common = sorted({str(x) for x in card.episodes} & {str(x) for x in pairs.episode_ids.tolist()})
-    if common:
-        raise CalibrationError(
-            f"{len(common)} episodes of this split were calibrated on ({', '.join(common[:5])}, ...): a card is "
-            "checked on episodes of its own"
-        )
+    card.check_apart(pairs)
     card.levels(pairs.goals)
     results = Recheck()
     for threshold in card.thresholds:
