@@ -12,6 +12,7 @@ import numpy as np
 from dm_env import specs
 
 from ._by_value import ByValue
+from ._goal_settings import check_reward, check_views
 from ._minigrid_cells import ENCODINGS
 from ._rooms_search import search_demonstration, search_near_misses
 from ._rooms_start import start
@@ -111,11 +112,7 @@ class Rooms(ByValue):
             )
         if max_steps < 1:
             raise ValueError(f"Rooms need max_steps of at least 1, got {max_steps}.")
-        views = (views,) if isinstance(views, str) else tuple(views)
-        if not views or set(views) - set(VIEWS):
-            raise ValueError(f"views are one or more of {', '.join(VIEWS)}, got {views!r}.")
-        if reward not in ("true", "none"):
-            raise ValueError(f"reward is 'true' or 'none', got {reward!r}.")
+        views, reward = check_views(views, VIEWS), check_reward(reward)
         self.name, self.family, self.size, self.objects = name, family, size, objects
         self.max_steps, self.views, self.reward = max_steps, views, reward
         self._settings = (name, family, size, objects, max_steps, frozenset(views), reward)

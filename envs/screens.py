@@ -11,6 +11,7 @@ import numpy as np
 from dm_env import specs
 
 from ._by_value import ByValue
+from ._goal_settings import check_reward, check_views
 from ._screen_paths import path_to, paths_beside
 from ._screen_phone import NUM_ACTIONS, Phone, move, shown, start, symbols_of
 from ._screen_symbols import CELLS, COLUMNS, LEVELS, MAX_PAGES, SHAPE, dialog_row
@@ -109,11 +110,7 @@ class Screens(ByValue):
             raise ValueError(f"On {pages} pages {_FEWEST} to {most} apps are installed, got {installed}.")
         if max_steps < 1:
             raise ValueError(f"Screens need max_steps of at least 1, got {max_steps}.")
-        views = (views,) if isinstance(views, str) else tuple(views)
-        if not views or set(views) - set(VIEWS):
-            raise ValueError(f"views are one or more of {', '.join(VIEWS)}, got {views!r}.")
-        if reward not in ("true", "none"):
-            raise ValueError(f"reward is 'true' or 'none', got {reward!r}.")
+        views, reward = check_views(views, VIEWS), check_reward(reward)
         self.name, self.apps, self.pages, self.installed = name, apps, pages, installed
         self.max_steps, self.views, self.reward = max_steps, views, reward
         self._settings = (name, apps, pages, installed, max_steps, frozenset(views), reward)

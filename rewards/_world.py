@@ -1,7 +1,6 @@
 """What a world of pictures is to those who train, calibrate and judge CLIPs of it."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -9,7 +8,7 @@ import jax
 import numpy as np
 
 from .clip_training import CaptionedBatch
-from .frames import Frames
+from .frames import Frames, pictures
 
 
 class TextGoal(Protocol):
@@ -86,9 +85,4 @@ class World:
 
     def pictures(self, symbols: np.ndarray) -> np.ndarray:
         """uint8 `[N, image, image, 3]` of `[N, …]`, by a compiled `render`."""
-        return np.asarray(_compiled(self.render)(symbols))
-
-
-@functools.cache
-def _compiled(render: Callable[[jax.Array], jax.Array]) -> Any:
-    return jax.jit(render)
+        return pictures(self.render, symbols)

@@ -54,6 +54,11 @@ def join(first: Frames, second: Frames) -> Frames:
     return jax.tree.map(lambda a, b: np.concatenate([a, b]), first, second)
 
 
+def pictures(render: Callable[[jax.Array], jax.Array], symbols: np.ndarray) -> np.ndarray:
+    """uint8 `[N, H, W, 3]` of symbols `[N, …]`, by a compiled `render`."""
+    return np.asarray(_compiled_render(render)(symbols))
+
+
 def walks(
     environment: Any, actions: Sequence[int], key: jax.Array, episodes: int, steps: int
 ) -> list[Episode]:
@@ -126,6 +131,11 @@ def _walk(environment: Any, actions: tuple[int, ...], steps: int) -> Any:
         return jax.lax.scan(step, first, jax.random.split(of_walk, steps))[1]
 
     return jax.jit(jax.vmap(one))
+
+
+@functools.cache
+def _compiled_render(render: Callable[[jax.Array], jax.Array]) -> Any:
+    return jax.jit(render)
 
 
 @functools.cache

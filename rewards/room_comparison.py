@@ -6,14 +6,13 @@ from typing import Any
 import numpy as np
 
 from ..envs.facts import NUM_OBJECTS, OBJECTS, neighbours
-from ..envs.goals import Goal, split_goals
+from ..envs.goals import STYLES, Goal, split_goals
 from ._world import Encoder
 from .agreement import swapped_pair_accuracy
 from .bootstrap import Estimate
 from .caption_data import CaptionConfig
 from .frames import Frames
-from .metrics import average_precision
-from .pairs import Pairs
+from .goal_precision import goal_precision
 from .room_frames import goal_truth, render_frames
 
 
@@ -38,12 +37,8 @@ def compare(encoder: Encoder, frames: Frames, captions: CaptionConfig) -> dict[s
     for name, predicate in (("find", "face"), ("lift", "hold")):
         for split, objects in (("train", train), ("held_out", held_out)):
             goals = [Goal(predicate, *thing) for thing in objects]
-            truth = goal_truth(goals, frames.facts)
-            for style in ("state", "imperative"):
-                texts = [goal.text(style) for goal in goals]
-                scores = images @ encoder.encode_goals(texts).T
-                pairs = Pairs.of(scores, truth, frames.episode, frames.time, texts)
-                result[f"{name}.{split}.{style}"] = average_precision(pairs).rounded()
+            found = goal_precision(encoder, images, frames, goals, goal_truth(goals, frames.facts), STYLES)
+            result |= {f"{name}.{split}.{style}": value for style, value in found.items()}
     result["place.swapped"] = _swapped(encoder, images, frames, set(train)).rounded()
     return result
 

@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ..envs import make
 from ..envs.facts import OBJECTS, FactArrays, neighbours, read_facts
 from ..envs.goals import Goal
 from ..envs.view_render import render
-from .frames import Frames, strata, to_frames, walks
+from .frames import Frames, pictures, strata, to_frames, walks
 
 
 FAMILIES = ("find", "lift", "place")
@@ -74,7 +73,7 @@ def goal_truth(goals: Sequence[Goal], facts: FactArrays) -> np.ndarray:
 
 def render_frames(symbols: np.ndarray) -> np.ndarray:
     """uint8 `[N, 56, 56, 3]`, the pictures of `[N, 7, 7, 3]` views."""
-    return np.asarray(_render(jnp.asarray(symbols)))
+    return pictures(render, symbols)
 
 
 def _room(family: str, size: int, objects: int, steps: int) -> Any:
@@ -87,6 +86,3 @@ def _room(family: str, size: int, objects: int, steps: int) -> Any:
         views=("symbols",),
         reward="none",
     )
-
-
-_render = jax.jit(render)

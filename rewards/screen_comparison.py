@@ -2,17 +2,13 @@
 
 from typing import Any
 
-from ..envs.screen_facts import NUM_APPS, NUM_COMMON
 from ..envs.screen_goals import APP_TEXTS, AppGoal
+from ..envs.screens import APP_SETS
 from ._world import Encoder
 from .frames import Frames
-from .metrics import average_precision
-from .pairs import Pairs
+from .goal_precision import goal_precision
 from .screen_data import ScreenCaptionConfig, split_apps
-from .screen_frames import goal_truth, render_frames
-
-
-_APPS = {"open_common": range(NUM_COMMON), "open_diverse": range(NUM_APPS)}
+from .screen_frames import FAMILIES, goal_truth, render_frames
 
 
 def compare(encoder: Encoder, frames: Frames, captions: ScreenCaptionConfig) -> dict[str, Any]:
@@ -29,15 +25,12 @@ def compare(encoder: Encoder, frames: Frames, captions: ScreenCaptionConfig) -> 
     """
     images = encoder.encode_frames(render_frames(frames.symbols))
     result: dict[str, Any] = {"frames": len(images), "episodes": int(frames.episode.max()) + 1}
-    for family, apps in _APPS.items():
+    for family, apps in FAMILIES.items():
         for split, named in zip(("train", "held_out"), split_apps(captions.seed, captions.held_out)):
-            goals = [AppGoal(app) for app in apps if app in named]
+            goals = [AppGoal(app) for app in range(APP_SETS[apps]) if app in named]
             if not goals:
                 continue
             truth = goal_truth(goals, frames.facts)
-            for style in APP_TEXTS:
-                texts = [goal.text(style) for goal in goals]
-                scores = images @ encoder.encode_goals(texts).T
-                pairs = Pairs.of(scores, truth, frames.episode, frames.time, texts)
-                result[f"{family}.{split}.{style}"] = average_precision(pairs).rounded()
+            found = goal_precision(encoder, images, frames, goals, truth, tuple(APP_TEXTS))
+            result |= {f"{family}.{split}.{style}": value for style, value in found.items()}
     return result

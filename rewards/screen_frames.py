@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ..envs import make
 from ..envs.screen_facts import ScreenFacts, read_screen_facts
 from ..envs.screen_goals import AppGoal, is_open
 from ..envs.screen_render import render_screens
-from .frames import Frames, strata, to_frames, walks
+from .frames import Frames, pictures, strata, to_frames, walks
 
 
 # Family of goals -> the apps of the environment.
@@ -63,7 +62,7 @@ def goal_truth(goals: Sequence[AppGoal], facts: ScreenFacts) -> np.ndarray:
 
 def render_frames(symbols: np.ndarray) -> np.ndarray:
     """uint8 `[N, 96, 96, 3]`, the pictures of `[N, 6, 4, 3]`."""
-    return np.asarray(_render(jnp.asarray(symbols)))
+    return pictures(render_screens, symbols)
 
 
 def _screens(family: str, steps: int, **arguments: Any) -> Any:
@@ -76,6 +75,3 @@ def _actions(environment: Any) -> range:
 
 def _key(family: str, seed: int, split: int) -> jax.Array:
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), split), list(FAMILIES).index(family))
-
-
-_render = jax.jit(render_screens)
