@@ -13,7 +13,6 @@ import pytest
 from limbeck.envs import (
     APPS,
     AppGoal,
-    ScreenFacts,
     is_open,
     parse_app_goal,
     read_screen_facts,
