@@ -2,7 +2,7 @@
 
 import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -51,6 +51,7 @@ def evaluate_command(arguments: Sequence[str]) -> None:
         held_out: int | None = None,
         target: float = 1e-3,
         min_positives: int = 10,
+        pooled: bool = False,
         threshold: float = 0.5,
         seed: int = 0,
         json: bool = False,
@@ -75,6 +76,8 @@ def evaluate_command(arguments: Sequence[str]) -> None:
             rewards train`; goals about them are a family of their own.
           target: highest rate of false positives per frame.
           min_positives: true frames below which a goal is never rewarded.
+          pooled: one threshold for all goals of training and one for all held-out goals, where each goal alone is true
+            too seldom to calibrate.
           threshold: where the model is not calibrated.
           seed: of the episodes, and of the split of objects or apps.
           json: print JSON.
@@ -99,7 +102,8 @@ def evaluate_command(arguments: Sequence[str]) -> None:
     card = None
     if _can_calibrate(model):
         config = CalibrationConfig(target=given["target"], min_positives=given["min_positives"])
-        card = _calibrated(model, world, world.strata(**where, split=1), goals, texts, config)
+        frames = world.strata(**where, split=1)
+        card = _calibrated(model, world, frames, goals, texts, config, families if given["pooled"] else None)
         thresholds = card.levels(texts)
     elif isinstance(model, CalibratedReward):
         thresholds = 0.5
@@ -166,11 +170,12 @@ def _calibrated(
     goals: Sequence[Any],
     texts: Sequence[str],
     config: CalibrationConfig,
+    families: Mapping[str, str] | None,
 ) -> Calibration:
     episodes = [f"calibration {episode}" for episode in frames.episode]
     scores = _scores(model, world.pictures(frames.symbols), texts)
     pairs = Pairs.of(scores, world.truth(goals, frames.facts), episodes, frames.time, texts)
-    return calibrate(pairs, model.encoder.fingerprint, head_settings(model.head), config)
+    return calibrate(pairs, model.encoder.fingerprint, head_settings(model.head), config, families)
 
 
 def _scores(model: Any, pictures: np.ndarray, texts: Sequence[str]) -> np.ndarray:

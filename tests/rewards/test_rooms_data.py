@@ -8,6 +8,7 @@ import pytest
 from limbeck.envs.facts import OBJECTS, FactArrays, to_facts
 from limbeck.envs.goals import Goal, is_true, parse_goal, split_goals
 from limbeck.rewards.caption_data import CaptionConfig, CaptionedFrames, walked_frames
+from limbeck.rewards.card import load_card
 from limbeck.rewards.clip_reward import family_goals
 from limbeck.rewards.contract import RewardError
 from limbeck.rewards.frames import DEMONSTRATION, NEAR_MISS, RESET, WALK, join
@@ -191,6 +192,10 @@ def test_train_and_judge_by_the_command(tmp_path, capsys) -> None:
     assert main([*judge, "--min-positives", "1"]) == 0
     printed = capsys.readouterr().out
     assert "random walk" in printed and "on policy" in printed and "never rewarded" in printed
+    card = tmp_path / "report" / "card.json"
+    assert [len(entry.goals) for entry in load_card(card).thresholds] == [1] * 18
+    assert main([*judge, "--min-positives", "1", "--pooled"]) == 0
+    assert sorted(len(entry.goals) for entry in load_card(card).thresholds) == [3, 15]
     np.savez(tmp_path / "plays.npz", symbols=walked[..., :2])
     assert main(judge) == 2
     assert "are uint8 [episodes, steps, 7, 7, 3], got uint8 [6, 7, 7, 7, 2]" in capsys.readouterr().err
