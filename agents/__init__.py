@@ -16,6 +16,7 @@ from .a2c import a2c as a2c
 from .actor import Actor as Actor
 from .actor import Rows as Rows
 from .actor import TrajectoryCutter as TrajectoryCutter
+from .auxiliary import with_auxiliary as with_auxiliary
 from .compiled import CompiledConfig as CompiledConfig
 from .compiled import History as History
 from .compiled import stream_length as stream_length

@@ -45,6 +45,7 @@ class JobConfig(Generic[S]):
         returns an `Algorithm`.
       settings: the algorithm's own.
       torso: what reads the observations; the algorithm's own choice by default.
+      torso_arguments: settings of the torso.
       reads: keys of the observations that the agent sees; all by default. Others are neither sent to the learner
         nor shown to the agent, though reward models judge `image` all the same.
       replay: how experience passes from the actors to the learner.
@@ -82,6 +83,7 @@ class JobConfig(Generic[S]):
     settings: S
     torso: str | None
     replay: ReplayPlan
+    torso_arguments: dict[str, int | float | str | bool] = dataclasses.field(default_factory=dict)
     reads: tuple[str, ...] | None = None
     actors: int = 2
     environments: int = 8
@@ -137,6 +139,8 @@ class JobConfig(Generic[S]):
             )
         if self.reward is None and self.reward_arguments:
             raise ValueError("reward_arguments are of a reward model: give reward too.")
+        if self.torso is None and self.torso_arguments:
+            raise ValueError("torso_arguments are of a torso: give torso too.")
 
     @property
     def labelled(self) -> bool:

@@ -62,7 +62,7 @@ def parts(config: JobConfig) -> Parts:
     frame = None if config.reward is None else _image_shape(config, observation_spec)
     if config.reads is not None:
         observation_spec = _read_spec(config, observation_spec)
-    torso = make_torso(config.torso, observation_spec) if config.torso else None
+    torso = make_torso(config.torso, observation_spec, **config.torso_arguments) if config.torso else None
     constructor = find_algorithm(config.agent).constructor
     given = (observation_spec, action_spec, config.settings)
     agent = constructor(*given) if torso is None else constructor(*given, torso)

@@ -5,6 +5,7 @@ import importlib.util
 import json
 import pathlib
 
+import jax
 import pytest
 from limbeck.agents import ALGORITHMS, ReplayPlan
 from limbeck.agents.dqn import DQNConfig
@@ -55,7 +56,8 @@ def test_settings_there_and_back(agent):
         agent,
         replay={"batch": 8},
         env_arguments={"max_steps": 70, "x": 0.5, "views": "symbols", "flag": True},
-        torso="mlp",
+        torso="dictionary",
+        torso_arguments={"deep": True},
         target_success=0.9,
         evaluation=JobEvaluationConfig(episodes=3, mode="explore"),
         history_steps=100,
@@ -123,6 +125,8 @@ def test_an_algorithm_of_ones_own(own):
         (["--env", "CartPool-v1"], "There is no environment 'CartPool-v1'. Did you mean CartPole-v1"),
         (["--env", "no_such_module:make"], "No module named 'no_such_module'"),
         (["--torso", "mlq"], "Did you mean 'mlp'"),
+        (["--torso-arguments", "deep", "True"], "torso_arguments are of a torso: give torso too"),
+        (["--torso", "dictionary", "--torso-arguments", "dep", "True"], "Did you mean 'deep'"),
         (["--actors", "0"], "actors must be at least 1, got 0"),
         (["--target-success", "1.5"], "target_success must lie in (0, 1], got 1.5"),
         (["--replay.batch", "17"], "A queue of 16 items never holds a batch of 17"),
@@ -214,5 +218,9 @@ def test_parts_fit_each_other():
     assert made.spec.observation.shape == (64, 4)
     assert made.table.signature["observation"] == ((64, 4), "float32")
     assert made.table.signature["extras/log_prob"] == ((64,), "float32")
+    pictures = {"env_arguments": {"image": "agent"}, "reads": ("image",), "torso": "dictionary"}
+    deep = job_config("MiniGrid-Empty-5x5-v0", "ppo", **pictures, torso_arguments={"deep": True})
+    names = parts(deep).agent.init(jax.random.key(0)).params
+    assert "image_2_1_0" in names and "image_2" in names
     with pytest.raises(ValueError, match="Expected the spec of one array"):
         parts(job_config("MiniGrid-Empty-5x5-v0", "ppo", torso="mlp"))
