@@ -104,7 +104,7 @@ DOMAINS = {
         families={
             "find": Family(32, 260_000, {"size": 6, "objects": 4}),
             "lift": Family(32, 420_000, {"size": 6, "objects": 4}),
-            "place": Family(48, 420_000, {"size": 6, "objects": 3}, pooled=True),
+            "place": Family(48, 700_000, {"size": 6, "objects": 3}, pooled=True),
         },
         views=("symbols", "direction", "text"),
         truth=_rooms_truth,
