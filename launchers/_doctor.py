@@ -24,6 +24,7 @@ EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "clip": (("open_clip", "torch", "torchvision"), "vision-language encoders for reward models"),
     "ray": (("ray",), "programs on a Ray cluster"),
     "xland": (("xminigrid",), "XLand-MiniGrid"),
+    "probes": (("sklearn",), "the SVM probe of frozen features"),
     "bench": (("stable_baselines3", "torch"), "the peers that the benchmarks run beside Limbeck"),
     "dev": (("pytest", "ruff"), "every check and test"),
 }
@@ -49,6 +50,7 @@ PACKAGES = (
     "open_clip_torch",
     "torch",
     "torchvision",
+    "scikit-learn",
     "dm-reverb",
     "tensorflow-cpu",
 )
