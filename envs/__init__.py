@@ -40,6 +40,8 @@ from .autoreset import AutoReset as AutoReset
 from .autoreset import AutoResetState as AutoResetState
 from .bandit import AdversarialBandit as AdversarialBandit
 from .bandit import BanditState as BanditState
+from .beeping_box import BeepingBox as BeepingBox
+from .beeping_box import BeepingBoxState as BeepingBoxState
 from .captions import captions as captions
 from .captions import swap as swap
 from .captions import truth_matrix as truth_matrix
