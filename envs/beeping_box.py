@@ -10,11 +10,11 @@ import numpy as np
 from dm_env import specs
 
 from ._by_value import ByValue
-from ._goal_settings import check_views
 from ._minigrid_cells import EMPTY
 from ._rooms_search import search_facing
 from ._rooms_views import observe_view, view_specs, whole_room, whole_room_spec
 from ._rooms_world import DIRECTIONS, FORWARD, LEFT, RIGHT, TOGGLE, World, empty_room, move, view
+from ._settings import check_views
 from ._types import restart, transition
 from .facts import CODE_OF_OBJECT, OBJECTS
 from .sound import NUM_BEACONS, audio_spec, beacon_levels, mix

@@ -12,11 +12,11 @@ import numpy as np
 from dm_env import specs
 
 from ._by_value import ByValue
-from ._goal_settings import check_reward, check_views
 from ._rooms_search import search_demonstration, search_near_misses
 from ._rooms_start import start
 from ._rooms_views import observe_view, view_specs, whole_room, whole_room_spec
 from ._rooms_world import ACTIONS, World, move, symbols_of, view
+from ._settings import check_reward, check_views
 from ._types import restart, transition
 from .facts import NOTHING_ID, NUM_OBJECTS, OBJECTS, FactArrays, goal_holds, read_facts
 from .goals import GOAL_LENGTH, NUM_GOAL_TOKENS, Goal, tokenize_goal

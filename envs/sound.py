@@ -119,7 +119,7 @@ def beacon_levels(beacon: Any, offset: Any, forward: Any) -> Any:
     cosine = xp.where(distance > 0, (offset * forward).sum(-1) / xp.maximum(distance, 1e-6), 1)
     levels = xp.stack([gain(distance), gain(distance) * brightness(cosine)], -1)
     chosen = xp.asarray(beacon)[..., None] == np.arange(NUM_BEACONS)
-    return xp.where(chosen[..., None], levels[..., None, :], np.float32(0))
+    return xp.where(chosen[..., None], levels[..., None, :], 0).astype(np.float32)
 
 
 def mix(events: Mapping[str, Any], beacons: Any) -> Any:
@@ -140,7 +140,7 @@ def mix(events: Mapping[str, Any], beacons: Any) -> Any:
     xp = _library(beacons, *events.values())
     quiet = xp.zeros(beacons.shape[:-2], np.float32)
     happened = xp.stack([quiet + events.get(name, 0) for name in EVENTS], -1)
-    levels = xp.concatenate([happened, beacons.reshape(*beacons.shape[:-2], -1)], -1)
+    levels = xp.concatenate([happened, beacons.reshape(*beacons.shape[:-2], -1)], -1).astype(np.float32)
     # JAX on an accelerator would otherwise round the levels to fewer bits.
     wave = levels @ _BANK if xp is np else jnp.matmul(levels, jnp.asarray(_BANK), precision="highest")
     return xp.clip(wave, -1, 1)
