@@ -19,6 +19,7 @@ from ._labels import label_matches
 from ._symbol_sizes import channel_sizes
 from .goal_torso import goal
 from .networks import encoder
+from .zorro_torso import zorro
 
 
 Torso = Callable[[Any], jax.Array]
@@ -250,6 +251,9 @@ TORSOS: dict[str, TorsoEntry] = {
     ),
     "goal": TorsoEntry(goal, "Every cell of symbols compared with every word of the goal, for new goals."),
     "mlp": TorsoEntry(mlp, "Layers on one flat array, bounded integers one-hot."),
+    "zorro": TorsoEntry(
+        zorro, "Image, symbols, audio and text in one masked Transformer; any may be missing."
+    ),
 }
 
 

@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from limbeck.agents import EXPLORE, PPOConfig, Trajectory, make_torso, ppo
+from limbeck.agents import EXPLORE, PPOConfig, make_torso, ppo
 from limbeck.rewards.paid import Paid, Pay
 
 from limbeck import envs
+
+from ._compiled_learning import Learning, learn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,13 +105,14 @@ def train(
     of_init, of_reset, of_run = jax.random.split(jax.random.key(seed), 3)
     learner = jax.jit(agent.init)(of_init)
     actors = jax.jit(jax.vmap(world.reset, (0, None)))(jax.random.split(of_reset, config.streams), 0)
-    run = jax.jit(functools.partial(_chunk, agent, world, config), donate_argnums=(0, 1))
+    learning = Learning(config.streams, config.unroll, config.chunk)
+    run = jax.jit(functools.partial(learn, agent, world, learning, _hits), donate_argnums=(0, 1))
     judge, player = (
         jax.jit(functools.partial(_play, agent, envs.SampledTasks(environment, some.tolist()), count))
         for some, count in ((held_out, config.judged), (goals, config.played))
     )
     curve, plays = Curve([], [], [], [], [], [], []), []
-    chunk_steps = config.streams * config.unroll * config.chunk
+    chunk_steps = learning.steps
     chunks = -(-steps // chunk_steps)
     judged = set(np.linspace(0, chunks - 1, min(evaluations, chunks)).round().astype(int).tolist())
     began = time.perf_counter()
@@ -132,47 +135,11 @@ def train(
     return curve, plays
 
 
-def _chunk(agent: Any, world: Any, config: AgentConfig, learner: Any, actors: Any, key: jax.Array) -> Any:
-    """`chunk` updates; returns learner, actors, and of the episodes that ended: all, paid, true, paid and true."""
-
-    def one(params, key, state, timestep):
-        of_act, of_step, of_reset = jax.random.split(key, 3)
-        action, extras, _ = agent.act(params, (), of_act, timestep, EXPLORE)
-        after, led_to = world.step(of_step, 0, state, action)
-        last = led_to.step_type == envs.LAST
-        paid = last & (led_to.reward >= 1)
-        row = Trajectory(
-            timestep.observation, action, led_to.reward, led_to.discount, led_to.step_type,
-            led_to.observation, extras,
-        )  # fmt: skip
-        first, fresh = world.reset(of_reset, 0)
-        state, observation = jax.tree.map(
-            lambda a, b: jnp.where(last, a, b), (first, fresh.observation), (after, led_to.observation)
-        )
-        right = paid & (after.inner.true_reward > 0)
-        return (
-            (state, led_to._replace(observation=observation)),
-            row,
-            (last, paid, last & after.inner.reached, right),
-        )
-
-    def update(carry, number):
-        learner, actors = carry
-
-        def step(actors, time):
-            keys = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, number), time), config.streams)
-            actors, row, ended = jax.vmap(one, (None, 0, 0, 0))(learner.params, keys, *actors)
-            return actors, (row, jnp.stack(ended).sum(1))
-
-        actors, (rows, ended) = jax.lax.scan(step, actors, jnp.arange(config.unroll))
-        weights = jnp.ones((config.streams,), jnp.float32)
-        learner, _, _ = agent.update(
-            learner, jax.random.fold_in(key, 10**6 + number), rows._replace(memory=()), weights
-        )
-        return (learner, actors), ended.sum(0)
-
-    (learner, actors), ended = jax.lax.scan(update, (learner, actors), jnp.arange(config.chunk))
-    return learner, actors, ended.sum(0)
+def _hits(state: Any, led_to: Any) -> tuple[jax.Array, ...]:
+    """Of an episode that ends: that it did, whether it was paid, whether the goal was true ever and when it was paid."""
+    last = led_to.step_type == envs.LAST
+    paid = last & (led_to.reward >= 1)
+    return last, paid, last & state.inner.reached, paid & (state.inner.true_reward > 0)
 
 
 def _play(agent: Any, world: Any, episodes: int, params: Any, key: jax.Array) -> Any:

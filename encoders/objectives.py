@@ -17,7 +17,11 @@ def unit(x: jax.Array, floor: float = 1e-5) -> jax.Array:
 
 
 def nt_xent(
-    a: jax.Array, b: jax.Array, temperature: float = 0.1, negatives: Literal["cross", "all"] = "cross"
+    a: jax.Array,
+    b: jax.Array,
+    temperature: float = 0.1,
+    negatives: Literal["cross", "all"] = "cross",
+    there: jax.Array | None = None,
 ) -> jax.Array:
     """Contrasts two views of a batch, symmetrically: the mean cross-entropy of finding an example's other view.
 
@@ -28,24 +32,34 @@ def nt_xent(
       negatives: "cross" looks for a's partner among the B rows of b and for b's among those of a (InfoNCE, as between
         modalities); "all" looks among all other 2 B - 1 rows (NT-Xent, Chen et al. 2020, arXiv 2002.05709, section
         2.1).
+      there: bool `[B]`, which examples have both views; the others are as if they were not in the batch. None for all.
 
     Returns:
-      A scalar.
+      A scalar; 0 where no example is there.
     """
     if negatives not in ("cross", "all"):
         raise ValueError(f"negatives must be 'cross' or 'all', not {negatives!r}.")
     a, b = unit(a), unit(b)
+    rows = jnp.ones(len(a), bool) if there is None else there
     own = jnp.arange(len(a))
-    precise = jax.lax.Precision.HIGHEST
     if negatives == "cross":
-        logits = jnp.matmul(a, b.T, precision=precise) / temperature
-        cross_entropy = optax.losses.softmax_cross_entropy_with_integer_labels
-        return (jnp.mean(cross_entropy(logits, own)) + jnp.mean(cross_entropy(logits.T, own))) / 2
+        logits = _cosines(a, b) / temperature
+        return (_cross_entropy(logits, own, rows) + _cross_entropy(logits.T, own, rows)) / 2
     both = jnp.concatenate([a, b])
-    logits = jnp.matmul(both, both.T, precision=precise) / temperature
-    logits = jnp.where(jnp.eye(len(both), dtype=bool), -jnp.inf, logits)
-    partner = jnp.concatenate([own + len(a), own])
-    return jnp.mean(optax.losses.softmax_cross_entropy_with_integer_labels(logits, partner))
+    logits = jnp.where(jnp.eye(len(both), dtype=bool), -jnp.inf, _cosines(both, both) / temperature)
+    return _cross_entropy(logits, jnp.concatenate([own + len(a), own]), jnp.concatenate([rows, rows]))
+
+
+def _cosines(a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.matmul(a, b.T, precision=jax.lax.Precision.HIGHEST)
+
+
+def _cross_entropy(logits: jax.Array, labels: jax.Array, there: jax.Array) -> jax.Array:
+    """The mean over the rows `there` of a choice among the columns `there`, of logits `[N, N]`."""
+    # Rows that are not there choose as they would, so that no softmax is without a choice, and do not count.
+    logits = jnp.where(there[None, :] | ~there[:, None], logits, -jnp.inf)
+    losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels)
+    return jnp.sum(jnp.where(there, losses, 0.0)) / jnp.maximum(jnp.sum(there), 1)
 
 
 def pairwise(

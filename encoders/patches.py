@@ -182,22 +182,24 @@ class Tokens(_Grid):
 
 @dataclasses.dataclass(frozen=True)
 class Symbols(_Grid):
-    """A grid of cells with several numbers each, such as MiniGrid's view; a token per cell.
+    """A grid of cells with several numbers each, such as MiniGrid's view, in patches of cells.
 
     Attributes:
-      height: cells.
-      width: cells.
+      height: cells; a multiple of the patch's.
+      width: cells; a multiple of the patch's.
       sizes: for each channel how many values it has. A value outside is not noticed in a jitted program.
+      patch: (height, width) of a patch in cells; one number for a square. With 1 a cell is a token.
       positions: as a `Picture`'s.
     """
 
     height: int
     width: int
     sizes: tuple[int, ...]
+    patch: tuple[int, int] | int = 1
     positions: Positions = "learned"
 
     def __post_init__(self):
-        _check(self, (self.height, self.width), (1, 1), min(self.sizes, default=0))
+        _check(self, (self.height, self.width), _sides(self.patch), min(self.sizes, default=0))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -206,8 +208,8 @@ class Symbols(_Grid):
 
     @property
     def grid(self) -> tuple[int, ...]:
-        """(height, width)."""
-        return self.height, self.width
+        """Patches down and across."""
+        return _grid((self.height, self.width), _sides(self.patch))
 
     def __call__(self, x: jax.Array, width: int, name: str) -> jax.Array:
         """Integers `[B, height, width, channels]` to tokens `[B, N, width]`."""
@@ -215,7 +217,10 @@ class Symbols(_Grid):
         tokens = jnp.zeros((*x.shape[:-1], width), jnp.float32)
         for channel, size in enumerate(self.sizes):
             table = hk.get_parameter(f"{name}_channel_{channel}", (size, width), init=_SMALL)
-            tokens += table[x[..., channel]]
+            # Not `table[x]`: the sums into a table, its gradient, are slow on a CPU.
+            tokens += jax.nn.one_hot(x[..., channel], size, dtype=table.dtype) @ table
+        if math.prod(_sides(self.patch)) > 1:
+            return _patches(tokens, self.grid, _sides(self.patch), self.positions, width, name)
         return _place(tokens.reshape(len(x), -1, width), self.grid, self.positions, width, name)
 
 
