@@ -101,6 +101,27 @@ def test_after_the_end_there_is_silence_but_not_only_silence(tmp_path):
         media.read_audio(path, 8000, start_s=3.0, duration_s=1.0)
 
 
+def test_a_gap_in_the_sound_is_silence(tmp_path):
+    """Half a second of sound, one that the file leaves out, and another half."""
+    path = tmp_path / "gap.mkv"
+    with av.open(str(path), "w") as container:
+        audio = container.add_stream("pcm_s16le", rate=8000, layout="mono")
+        for first in (*range(0, 4000, 400), *range(12000, 16000, 400)):
+            frame = av.AudioFrame.from_ndarray(np.full((1, 400), 16384, np.int16), "s16", "mono")
+            frame.sample_rate, frame.pts = 8000, first
+            container.mux(audio.encode(frame))
+    sound = media.read_audio(path, 8000)
+    expected = np.repeat([0.5, 0.0, 0.0, 0.5], 4000)
+    np.testing.assert_allclose(sound, expected, atol=1e-3)
+
+
+def test_nothing_is_louder_than_full_scale(tmp_path):
+    """A full-scale square wave swings past its edges when it is resampled."""
+    square = np.sign(sine(441.0, 1) + 1e-9)[None]
+    sound = media.read_audio(write(tmp_path / "square.wav", 0.999 * square), 16000)
+    assert np.abs(sound).max() == 1.0
+
+
 def test_channels_become_their_mean(tmp_path):
     left, right = sine(440, 1, amplitude=0.6), np.full(RATE, 0.2)
     path = write(tmp_path / "stereo.wav", np.stack([left, right]))
@@ -138,6 +159,21 @@ def write_film(path, codec, rate):
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
     return path
+
+
+def test_a_seek_that_lands_late_is_made_again(tmp_path):
+    """Ten frames of each grey, four seconds from one key frame to the next, no index: second 3 is still frame 75."""
+    path = tmp_path / "greys.ts"
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("mpeg2video", rate=25)
+        video.height, video.width, video.pix_fmt, video.gop_size = 48, 64, "yuv420p", 100
+        for k in range(200):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 12 * (k // 10), np.uint8), "rgb24")
+            frame.pts = k
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+    read = media.read_video(path, fps=25, size=(24, 32), start_s=3.0, duration_s=0.4)
+    np.testing.assert_allclose(read.mean((1, 2, 3)), [84] * 5 + [96] * 5, atol=4)
 
 
 def test_more_frames_than_the_file_has_are_repeated(tmp_path):
