@@ -3,6 +3,7 @@
 import concurrent.futures
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -98,5 +99,6 @@ def clip_batches(
 
 
 def _crop(example: Example, duration_s: float, rng: np.random.Generator) -> float:
-    end_s = read_duration_s(example.path) if example.end_s is None else example.end_s
+    # Lists promise ten seconds of videos that end before.
+    end_s = min(read_duration_s(example.path), math.inf if example.end_s is None else example.end_s)
     return example.start_s + rng.uniform() * max(end_s - example.start_s - duration_s, 0.0)

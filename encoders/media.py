@@ -118,7 +118,7 @@ def read_video(
 
         def show_until(second: float) -> None:
             due = math.ceil((second - _EPSILON_S - start_s) * fps)
-            missing = min(due, due if count is None else count) - len(pictures)
+            missing = (due if count is None else min(due, count)) - len(pictures)
             if missing > 0:
                 pictures.extend([_cover(shown, size)] * missing)
 
@@ -132,7 +132,7 @@ def read_video(
             end_s = max(begin_s, 0.0) + length_s
         if end_s <= start_s:
             raise MediaError(f"{os.fspath(path)} has no film after second {start_s:g}.")
-        show_until(end_s if duration_s is None else start_s + duration_s + 1 / fps)
+        show_until(end_s if duration_s is None else start_s + duration_s)
     return np.stack(pictures)
 
 
@@ -177,16 +177,23 @@ def read_picture(path: Path, size: tuple[int, int]) -> np.ndarray:
 
 
 def read_duration_s(path: Path) -> float:
-    """Length of a file's longest stream, seconds, as the file's head says it.
+    """Seconds until the first of a file's streams ends, as far as the file's head says when they do.
 
     Raises:
       FileNotFoundError: if there is no such file.
-      MediaError: if it cannot be opened or does not say.
+      MediaError: if it cannot be opened or says nothing.
     """
-    with _opened(path) as (container, _, _):
-        if container.duration is None:
-            raise MediaError(f"{os.fspath(path)} does not say how long it is.")
-        return container.duration / 1e6
+    with _opened(path) as (container, _, origin_s):
+        ends_s = [
+            float(((stream.start_time or 0) + stream.duration) * stream.time_base) - origin_s
+            for stream in (*container.streams.audio, *container.streams.video)
+            if stream.duration is not None
+        ]
+        if container.duration is not None:
+            ends_s.append(container.duration / 1e6)
+    if not ends_s:
+        raise MediaError(f"{os.fspath(path)} does not say how long it is.")
+    return min(ends_s)
 
 
 def _count(path: Path, rate: float, start_s: float, duration_s: float | None) -> int | None:
