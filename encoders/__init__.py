@@ -3,9 +3,17 @@
 from . import checkpoints as checkpoints
 from . import clip as clip
 from .attention import attention as attention
+from .audio_visual_sets import Example as Example
 from .checkpoints import CheckpointError as CheckpointError
+from .clip_batches import ClipFormat as ClipFormat
+from .clip_batches import clip_batches as clip_batches
 from .layers import FeedForward as FeedForward
 from .layers import Norm as Norm
+from .media import MediaError as MediaError
+from .media import read_audio as read_audio
+from .media import read_clip as read_clip
+from .media import read_picture as read_picture
+from .media import read_video as read_video
 from .metrics import MetricsLogger as MetricsLogger
 from .metrics import read_metrics as read_metrics
 from .optimisation import adamw as adamw
