@@ -53,29 +53,21 @@ def test_parameters_are_counted_exactly():
     # ViT-B's 12 blocks, 85,054,464, and its last norm.
     assert NETWORKS["transformer"].count("base") == 12 * (12 * 768**2 + 13 * 768) + 2 * 768
     assert NETWORKS["spectrogram_transformer"].count("base") == 85_056_000 + 257 * 768 + 90 * 768
-    tiny = NETWORKS["spectrogram_transformer"]
-    params = tiny.init(jax.random.key(0), tiny.configurations["tiny"])
-    assert tiny.count("tiny") == sum(x.size for x in jax.tree.leaves(params))
 
 
 def test_the_tiny_row_learns_to_know_a_sound_from_two_seconds_of_it():
     recipe = RECIPES["audio_simclr_tiny"]
     waves, _ = sounds(96, 2, classes=48)
-    rows = []
-    state = pretrain(
-        recipe, shuffled({"waveform": waves}, recipe.batch), callbacks=[lambda *row: rows.append(row[2])]
-    )
+    state = pretrain(recipe, shuffled({"waveform": waves}, recipe.batch), devices=jax.local_devices()[:1])
     fresh, labels = sounds(48, 2, classes=48, seed=1)
+    views = jax.jit(dataclasses.replace(recipe, mixed=()).seen)(jax.random.key(5), {"waveform": fresh})
 
-    def recall(params, network_state):
-        views = dataclasses.replace(recipe, mixed=()).seen(jax.random.key(5), {"waveform": fresh})
-        outputs, _ = recipe.transformed.apply(params, network_state, None, views, False)
-        found = [outputs[view]["projection"] for view in ("first", "second")]
-        return both_ways(cosines(*found), labels, labels)[0]
-
-    before, after = recall(*recipe.init(jax.random.key(9))), recall(state.params, state.network_state)
-    assert before.chance_recall[1] == pytest.approx(1 / 48)
-    assert after.recall[1] > max(0.5, before.recall[1] + 0.1), (before, after)
+    outputs, _ = recipe.transformed.apply(state.params, state.network_state, None, views, False)
+    scores = cosines(*(outputs[view]["projection"] for view in ("first", "second")))
+    found = both_ways(scores, labels, labels)[0]
+    assert found.chance_recall[1] == pytest.approx(1 / 48)
+    # New parameters reach 0.6.
+    assert found.recall[1] > 0.9
 
 
 def page_example():
@@ -88,22 +80,18 @@ def test_the_pages_example_runs_and_retrieval_rises_from_chance():
     waves, _ = sounds(256, 0.3, rate=8000)
     scope = {"waves": waves}
     exec(compile(page_example(), "docs/encoders.md", "exec"), scope)
-    found = scope["found"]
-    assert found.chance_recall[1] < 0.02
-    # Sounds of one class differ by noise and phase only: 12 classes of 256 / 12 sounds.
-    assert found.recall[1] > 5 * found.chance_recall[1]
+    assert scope["found"].chance_recall[1] == 1 / 256
+    # Twelve classes, 21 sounds each: to know the class alone is a recall of 1/21.
+    assert scope["found"].recall[1] > 0.3
     recipe, state = scope["recipe"], scope["state"]
-    new, labels = sounds(240, 0.3, rate=8000, seed=3)
-    views = recipe.seen(jax.random.key(0), {"waveform": new})
+    new = jax.jit(recipe.seen)(jax.random.key(0), {"waveform": sounds(256, 0.3, rate=8000, seed=3)[0]})
 
-    def by_class(params, network_state):
-        outputs, _ = recipe.transformed.apply(params, network_state, None, views, False)
-        same = both_ways(cosines(outputs["early"], outputs["late"]), labels, labels)[0]
-        return same.mean_average_precision, same.chance_mean_average_precision
+    def recall(params, network_state):
+        outputs, _ = recipe.transformed.apply(params, network_state, None, new, False)
+        return both_ways(cosines(outputs["early"], outputs["late"]))[0].recall[1]
 
-    trained, chance = by_class(state.params, state.network_state)
-    untrained, _ = by_class(*recipe.init(jax.random.key(9)))
-    assert chance < 0.1 and trained > 0.6 and trained > untrained + 0.2, (trained, untrained)
+    trained, untrained = recall(state.params, state.network_state), recall(*recipe.init(jax.random.key(9)))
+    assert trained > 1.3 * untrained, (trained, untrained)
 
 
 def toy(**changes):
@@ -137,7 +125,8 @@ def toy(**changes):
 def test_a_recipe_with_batch_norm_and_lars_resumes_to_the_same_bits(tmp_path):
     x = np.random.default_rng(0).normal(3.0, 2.0, size=(64, 3)).astype(np.float32)
     recipe, batches = toy(), shuffled({"x": x}, 16)
-    whole = pretrain(recipe, batches)
+    one = jax.local_devices()[:1]
+    whole = pretrain(recipe, batches, devices=one)
 
     def stop(step, state, metrics):
         if step == 15:
@@ -145,16 +134,16 @@ def test_a_recipe_with_batch_norm_and_lars_resumes_to_the_same_bits(tmp_path):
 
     frequent = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, log_every=5))
     with pytest.raises(InterruptedError):
-        pretrain(frequent, batches, tmp_path, [stop])
+        pretrain(frequent, batches, tmp_path, [stop], one)
     assert load_params(tmp_path)[1] == 10
-    resumed = pretrain(recipe, batches, tmp_path)
+    resumed = pretrain(recipe, batches, tmp_path, devices=one)
     assert hk.data_structures.tree_size(whole.network_state) > 0
     for a, b in zip(jax.tree.leaves(whole[:3] + whole[4:]), jax.tree.leaves(resumed[:3] + resumed[4:])):
         np.testing.assert_array_equal(a, b)
 
 
 def test_mixing_is_of_the_named_views_and_with_others():
-    batch = {"x": np.eye(3, dtype=np.float32).repeat(2, axis=0)[:3] * 0 + np.eye(3, dtype=np.float32)}
+    batch = {"x": np.eye(3, dtype=np.float32)}
     plain, mixed = toy(), toy(mixed=("a",))
     key = jax.random.key(0)
     one, two = plain.seen(key, batch), mixed.seen(key, batch)
