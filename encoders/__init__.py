@@ -1,7 +1,9 @@
-"""Networks, losses and the one supervised training loop: arrays in, arrays out."""
+"""Networks, losses, the one supervised training loop, and what perception is trained and judged by."""
 
+from . import augmentations as augmentations
 from . import checkpoints as checkpoints
 from . import clip as clip
+from . import probes as probes
 from .attention import attention as attention
 from .audio_visual_sets import Example as Example
 from .checkpoints import CheckpointError as CheckpointError
@@ -14,12 +16,34 @@ from .media import read_audio as read_audio
 from .media import read_clip as read_clip
 from .media import read_picture as read_picture
 from .media import read_video as read_video
+from .batches import shuffled as shuffled
+from .checkpoints import CheckpointError as CheckpointError
+from .heads import BatchNorm as BatchNorm
+from .heads import Mlp as Mlp
+from .lars import lars as lars
+from .layers import FeedForward as FeedForward
+from .layers import Norm as Norm
+from .log_mel import BRAVE_48K as BRAVE_48K
+from .log_mel import HARES_16K as HARES_16K
+from .log_mel import LogMel as LogMel
 from .metrics import MetricsLogger as MetricsLogger
 from .metrics import read_metrics as read_metrics
+from .objectives import nt_xent as nt_xent
+from .objectives import pairwise as pairwise
+from .objectives import regression as regression
 from .optimisation import adamw as adamw
 from .optimisation import warmup_cosine as warmup_cosine
 from .positions import rotary as rotary
+from .pretraining import Recipe as Recipe
+from .pretraining import pretrain as pretrain
 from .progress import Progress as Progress
+from .recipes import NETWORKS as NETWORKS
+from .recipes import RECIPES as RECIPES
+from .recipes import Network as Network
+from .retrieval import Retrieval as Retrieval
+from .retrieval import both_ways as both_ways
+from .retrieval import cosines as cosines
+from .retrieval import retrieve as retrieve
 from .training import NonFiniteLossError as NonFiniteLossError
 from .training import TrainConfig as TrainConfig
 from .training import TrainState as TrainState
@@ -30,3 +54,9 @@ from .transformer import Cache as Cache
 from .transformer import Transformer as Transformer
 from .transformer import TransformerConfig as TransformerConfig
 from .transformer import empty_cache as empty_cache
+from .views import View as View
+from .views import apply_views as apply_views
+from .views import compose as compose
+from .views import fixed as fixed
+from .views import resize as resize
+from .views import window as window

@@ -9,11 +9,9 @@ import dataclasses
 import functools
 import math
 import os
-import queue
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,12 +19,15 @@ import numpy as np
 import optax
 
 from . import checkpoints
+from ._prefetch import Prefetch
+from .lars import lars
 from .optimisation import adamw, warmup_cosine
 
 
 Params = Any
 Batch = Any
-Loss = Callable[[Params, jax.Array, Batch], tuple[jax.Array, dict[str, jax.Array]]]
+# (params, key, batch) -> (scalar, metrics); with a network state as `train` says.
+Loss = Callable[..., tuple[Any, ...]]
 
 _PREFETCHED_CALLS = 2
 _RESERVED = ("loss", "grad_norm", "learning_rate")
@@ -44,10 +45,13 @@ class TrainConfig:
       warmup_steps: updates of the straight rise from `initial_learning_rate` to the peak.
       initial_learning_rate: rate of the first update when there is a warm-up.
       final_learning_rate: rate that the cosine ends at.
+      optimiser: "adamw", or "lars" for contrastive batches of thousands (`lars`).
       b1: decay of Adam's first moment.
       b2: decay of Adam's second moment.
       eps: added to the square root of the second moment.
-      weight_decay: decoupled decay of parameters with two axes or more, multiplied by the learning rate.
+      momentum: of LARS, Nesterov's.
+      weight_decay: decay of parameters with two axes or more; AdamW's is decoupled and multiplied by the learning
+        rate, LARS's is part of the gradient that the trust ratio scales.
       clip_norm: largest global norm of the gradient; None does not clip.
       accumulation: parts that a batch is cut into, one after the other, to save memory. Gradients, loss and
         metrics are the parts' plain means: equal to the whole batch's where the loss is a mean over as many
@@ -67,9 +71,11 @@ class TrainConfig:
     warmup_steps: int = 0
     initial_learning_rate: float = 0.0
     final_learning_rate: float = 0.0
+    optimiser: Literal["adamw", "lars"] = "adamw"
     b1: float = 0.9
     b2: float = 0.99
     eps: float = 1e-8
+    momentum: float = 0.9
     weight_decay: float = 0.0
     clip_norm: float | None = 1.0
     accumulation: int = 1
@@ -86,6 +92,10 @@ class TrainConfig:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.precision not in ("float32", "bfloat16"):
             raise ValueError(f"precision must be 'float32' or 'bfloat16', not {self.precision!r}")
+        if self.optimiser not in ("adamw", "lars"):
+            raise ValueError(f"optimiser must be 'adamw' or 'lars', not {self.optimiser!r}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum must be at least 0 and below 1, not {self.momentum}")
         if self.clip_norm is not None and not self.clip_norm > 0:
             raise ValueError(f"clip_norm must be positive, or None for no clipping, not {self.clip_norm}")
         self.schedule()
@@ -100,8 +110,10 @@ class TrainConfig:
             self.final_learning_rate,
         )
 
-    def optimiser(self) -> optax.GradientTransformation:
-        """AdamW under the schedule, after clipping."""
+    def transformation(self) -> optax.GradientTransformation:
+        """The optimiser under the schedule, after clipping."""
+        if self.optimiser == "lars":
+            return lars(self.schedule(), self.momentum, self.weight_decay, clip_norm=self.clip_norm)
         return adamw(self.schedule(), self.b1, self.b2, self.eps, self.weight_decay, self.clip_norm)
 
 
@@ -113,22 +125,26 @@ class TrainState(NamedTuple):
       opt_state: the optimiser's.
       step: int32 scalar, updates done.
       key: typed random key, the same for the whole run; update `i` folds `i` into it.
+      network_state: what the network carries beside parameters (Haiku's state: means of batch norms); None for a
+        loss without.
     """
 
     params: Params
     opt_state: optax.OptState
     step: jax.Array
     key: jax.Array
+    network_state: Any = None
 
 
 class NonFiniteLossError(ArithmeticError):
     """The loss or its gradient stopped being finite; nothing was saved since."""
 
 
-def initial_state(params: Params, config: TrainConfig) -> TrainState:
-    """The state before the first update. The arrays of `params` are copied."""
-    params = jax.tree.map(lambda x: jnp.array(x, copy=True), params)
-    return TrainState(params, config.optimiser().init(params), jnp.int32(0), jax.random.key(config.seed))
+def initial_state(params: Params, config: TrainConfig, network_state: Any = None) -> TrainState:
+    """The state before the first update. The arrays of `params` and `network_state` are copied."""
+    params, network_state = jax.tree.map(lambda x: jnp.array(x, copy=True), (params, network_state))
+    opt_state = config.transformation().init(params)
+    return TrainState(params, opt_state, jnp.int32(0), jax.random.key(config.seed), network_state)
 
 
 def train(
@@ -140,6 +156,7 @@ def train(
     callbacks: Sequence[Callable[[int, TrainState, dict[str, float]], Any]] = (),
     devices: Sequence[jax.Device] | None = None,
     stop_at: int | None = None,
+    network_state: Any = None,
 ) -> TrainState:
     """Trains `params` for `config.steps` updates, going on from the newest checkpoint in `directory`.
 
@@ -162,6 +179,9 @@ def train(
         None.
       stop_at: ends at the first end of a call at or after this update, with a checkpoint; the schedule is
         still that of `config.steps`, and the same command without it goes on.
+      network_state: to begin with, for a network that carries more than parameters (`hk.transform_with_state`). The
+        loss is then `(params, network_state, key, batch) -> (scalar, metrics, network_state)`; the parts of an
+        accumulated batch pass the state on one to the next, and it stays float32.
 
     Returns:
       The state after the last update.
@@ -172,7 +192,7 @@ def train(
       ValueError: if the directory holds a run with other settings, or a batch does not divide.
     """
     devices = tuple(jax.local_devices() if devices is None else devices)
-    state, begin = initial_state(params, config), 0
+    state, begin = initial_state(params, config, network_state), 0
     if directory is not None and checkpoints.steps(directory):
         restored = checkpoints.restore(directory, state)
         _refuse_other_settings(restored.settings, config, directory)
@@ -193,7 +213,7 @@ def train(
     make = functools.partial(_stacked, batches, config.accumulation, len(devices), rows)
     interval = _Interval(getattr(batches, "tokens_per_batch", None))
     last_saved = begin if begin else None
-    with _Prefetch((functools.partial(make, *span) for span in spans), _PREFETCHED_CALLS) as stacks:
+    with Prefetch((functools.partial(make, *span) for span in spans), _PREFETCHED_CALLS) as stacks:
         waiting: list[tuple[int, dict]] = []
         for (first, after), stack in zip(spans, stacks, strict=True):
             program, seconds = compiled(state, stack)
@@ -267,34 +287,46 @@ def _compiler(loss: Loss, config: TrainConfig, everywhere):
 
 
 def _update(loss: Loss, config: TrainConfig):
-    schedule, optimiser = config.schedule(), config.optimiser()
+    schedule, optimiser = config.schedule(), config.transformation()
 
-    def measured(params, key, batch):
+    def measured(params, network_state, key, batch):
         if config.precision == "bfloat16":
             params, batch = jax.tree.map(_to_bfloat16, (params, batch))
-        value, metrics = loss(params, key, batch)
+        if network_state is None:
+            value, metrics = loss(params, key, batch)
+        else:
+            value, metrics, network_state = loss(params, network_state, key, batch)
         if taken := [name for name in metrics if name in _RESERVED]:
             raise ValueError(f"the loss's metrics use names that the loop itself uses: {taken}")
-        return value.astype(jnp.float32), {name: jnp.float32(x) for name, x in metrics.items()}
+        metrics = {name: jnp.float32(x) for name, x in metrics.items()}
+        return value.astype(jnp.float32), (metrics, network_state)
 
     gradient = jax.value_and_grad(measured, has_aux=True)
 
-    def accumulated(params, key, parts):
-        if config.accumulation == 1:
-            return gradient(params, key, jax.tree.map(lambda x: x[0], parts))
+    def part_of(params, network_state, key, part):
+        (value, (metrics, network_state)), gradients = gradient(params, network_state, key, part)
+        return network_state, (value, metrics, gradients)
 
-        def add(total, part):
-            return jax.tree.map(jnp.add, total, gradient(params, *part)), None
+    def accumulated(params, network_state, key, parts):
+        if config.accumulation == 1:
+            return part_of(params, network_state, key, jax.tree.map(lambda x: x[0], parts))
+
+        def add(carry, part):
+            total, network_state = carry
+            network_state, found = part_of(params, network_state, *part)
+            return (jax.tree.map(jnp.add, total, found), network_state), None
 
         keys = jax.random.split(key, config.accumulation)
         one = jax.tree.map(lambda x: x[0], (keys, parts))
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(gradient, params, *one))
-        total, _ = jax.lax.scan(add, zeros, (keys, parts))
-        return jax.tree.map(lambda x: x / config.accumulation, total)
+        _, shapes = jax.eval_shape(part_of, params, network_state, *one)
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        (total, network_state), _ = jax.lax.scan(add, (zeros, network_state), (keys, parts))
+        return network_state, jax.tree.map(lambda x: x / config.accumulation, total)
 
     def update(state: TrainState, parts):
         key = jax.random.fold_in(state.key, state.step)
-        (value, metrics), gradients = accumulated(state.params, key, parts)
+        network_state, found = accumulated(state.params, state.network_state, key, parts)
+        value, metrics, gradients = found
         updates, opt_state = optimiser.update(gradients, state.opt_state, state.params)
         outputs = {
             "loss": value,
@@ -303,7 +335,7 @@ def _update(loss: Loss, config: TrainConfig):
             **metrics,
         }
         params = optax.apply_updates(state.params, updates)
-        return TrainState(params, opt_state, state.step + 1, state.key), outputs
+        return TrainState(params, opt_state, state.step + 1, state.key, network_state), outputs
 
     return update
 
@@ -400,50 +432,3 @@ class _Interval:
             metrics["tokens_per_second"] = metrics["updates_per_second"] * self._tokens
         self._reset()
         return metrics
-
-
-class _Prefetch:
-    """Runs `jobs` one after the other in a thread, at most `depth` results ahead of the reader.
-
-    An exception in the thread is raised where the result would have been read. Leaving the context stops the
-    thread and waits for the job it is in.
-    """
-
-    def __init__(self, jobs: Iterator[Callable[[], Any]], depth: int):
-        self._results: queue.Queue = queue.Queue(depth)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._work, args=(jobs,), name="prefetch", daemon=True)
-
-    def _work(self, jobs):
-        try:
-            for job in jobs:
-                if not self._put((job(), None)):
-                    return
-        except BaseException as error:
-            self._put((None, error))
-        else:
-            self._put(None)
-
-    def _put(self, result) -> bool:
-        while not self._stop.is_set():
-            try:
-                self._results.put(result, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __iter__(self):
-        while (result := self._results.get()) is not None:
-            value, error = result
-            if error is not None:
-                raise error
-            yield value
-
-    def __exit__(self, *_):
-        self._stop.set()
-        self._thread.join()

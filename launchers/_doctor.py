@@ -25,6 +25,7 @@ EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "ray": (("ray",), "programs on a Ray cluster"),
     "xland": (("xminigrid",), "XLand-MiniGrid"),
     "media": (("av", "resvg_py"), "films, sounds and pictures from files"),
+    "probes": (("sklearn",), "the SVM probe of frozen features"),
     "bench": (("stable_baselines3", "torch"), "the peers that the benchmarks run beside Limbeck"),
     "dev": (("pytest", "ruff"), "every check and test"),
 }
@@ -50,6 +51,7 @@ PACKAGES = (
     "open_clip_torch",
     "torch",
     "torchvision",
+    "scikit-learn",
     "dm-reverb",
     "tensorflow-cpu",
 )

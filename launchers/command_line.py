@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "rewards": ("_rewards", "rewards", "check reward models"),
     "envs": ("_listings", "envs", "list the environments"),
     "agents": ("_listings", "agents", "list the source algorithms"),
+    "encoders": ("_encoders", "encoders", "list the perception networks and the recipes that train them"),
     "doctor": ("_doctor", "doctor", "what is installed here, and what each missing extra would give"),
 }
 

@@ -48,6 +48,7 @@ def test_help_names_every_command(capsys) -> None:
         "watch",
         "envs",
         "agents",
+        "encoders",
         "histories",
         "rewards",
         "export",
@@ -102,6 +103,18 @@ def test_agents(capsys) -> None:
     assert "q_learning\n" in _printed(capsys, "agents")
 
 
+def test_encoders(capsys) -> None:
+    listed = json.loads(_printed(capsys, "encoders", "--json"))
+    networks = {about["name"]: about["configurations"] for about in listed["networks"]}
+    # open_clip's own counts.
+    assert networks["clip"] == {"ViT-B-32": 151_277_313, "ViT-B-16": 149_620_737, "ViT-L-14": 427_616_513}
+    recipe = next(about for about in listed["recipes"] if about["name"] == "audio_simclr")
+    assert recipe["inputs"] == {"waveform": {"shape": [160_000], "dtype": "float32"}}
+    assert (recipe["batch"], recipe["training"]["optimiser"]) == (4096, "adamw")
+    text = _printed(capsys, "encoders")
+    assert "ViT-B-32 151,277,313" in text and "  audio_simclr\n" in text
+
+
 def test_doctor(capsys) -> None:
     found = json.loads(_printed(capsys, "doctor", "--json"))
     assert found["packages"]["jax"] == jax.__version__
@@ -114,6 +127,7 @@ def test_doctor(capsys) -> None:
         "clip",
         "ray",
         "xland",
+        "probes",
         "bench",
         "dev",
     }

@@ -1,0 +1,64 @@
+"""Heads on encoders: projectors, predictors and probes are one multilayer perceptron."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import haiku as hk
+import jax
+
+from .layers import Norm
+
+
+class BatchNorm(hk.BatchNorm):
+    """Batch norm with scale and offset, decay 0.9 and eps 1e-5 (BraVe's), whose means are Haiku state.
+
+    Args:
+      axis_name: of the mapped axis (`pmap`, `vmap`) that the statistics are averaged over; None for one device, and for
+        a batch that `jit` shares out, which is one batch already.
+      name: of the module.
+    """
+
+    def __init__(self, axis_name: str | None = None, name: str | None = None):
+        super().__init__(True, True, 0.9, 1e-5, cross_replica_axis=axis_name, name=name)
+
+
+class Mlp(hk.Module):
+    """Linear maps with a ReLU between: HARES's projector is `(4096, 4096, 4096, D)`, MMSSL's `(512, 128)`.
+
+    Args:
+      sizes: features of each layer, the last being the output's.
+      norm: what stands before each ReLU.
+      final_norm: whether it stands after the last layer too, as after BraVe's projector `(4096, 128)`.
+      axis_name: as in `BatchNorm`.
+      name: of the module.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        norm: Literal["batch", "layer"] | None = None,
+        final_norm: bool = False,
+        axis_name: str | None = None,
+        name: str | None = None,
+    ):
+        super().__init__(name=name)
+        if not sizes or min(sizes) < 1:
+            raise ValueError(f"sizes are the features of one layer or more, each at least 1, not {sizes}.")
+        if norm not in ("batch", "layer", None) or (final_norm and norm is None):
+            raise ValueError(
+                f"norm={norm!r} with final_norm={final_norm}: norm is 'batch', 'layer' or None, and None has no last "
+                "norm."
+            )
+        self._sizes, self._norm, self._final_norm, self._axis = tuple(sizes), norm, final_norm, axis_name
+
+    def __call__(self, x: jax.Array, is_training: bool) -> jax.Array:
+        """`[B, ...]` to `[B, ..., sizes[-1]]`; `is_training` says whether batch norms use the batch or their means."""
+        last = len(self._sizes) - 1
+        for i, size in enumerate(self._sizes):
+            x = hk.Linear(size, name=f"linear_{i}")(x)
+            if self._norm == "batch" and (i < last or self._final_norm):
+                x = BatchNorm(self._axis, name=f"norm_{i}")(x, is_training)
+            elif self._norm == "layer" and (i < last or self._final_norm):
+                x = Norm("layer", name=f"norm_{i}")(x)
+            x = jax.nn.relu(x) if i < last else x
+        return x
