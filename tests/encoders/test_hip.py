@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from limbeck.encoders import FUSION, HIP_VARIANTS, HiPTrunk, Spectrogram, Tokens, Video, Zorro, ZorroConfig
 from limbeck.encoders._hip_plan import Level, assign_groups, cells, input_level, latent_levels
-from limbeck.encoders.hip import _attend
+from limbeck.encoders.hip import _attend, _Block
+from limbeck.encoders.streams import Streams
 
 
 # What the authors' own test counts: four modalities of these (tokens, channels), two at a time.
@@ -105,6 +106,46 @@ def test_attention_in_cells_is_attention_under_a_mask(masked, kept):
         np.testing.assert_allclose(got, expected, atol=1e-5)
         if masked and 1 in kept:
             assert not got[:, 0].any()
+
+
+def test_a_block_computes_what_the_paper_says():
+    """The middle block of three, unmasked, in NumPy: pre-norms, residuals, squared ReLU, one head across."""
+    trunk = HiPTrunk((2, 1, 2), (0, 1, 0), (2, 3, 2), (4, 6, 4), (1, 2, 1), token_width=4, fusion_groups=1)
+    streams = Streams({}, {}, None, masked=False)
+    before, level = Level(np.ones(4, np.int32), np.arange(4), 4), Level(np.ones(3, np.int32), np.arange(3), 3)
+    skip = np.random.default_rng(0).standard_normal((2, 3, 5), np.float32)
+    x = np.random.default_rng(1).standard_normal((2, 4, 4), np.float32)
+    block = hk.without_apply_rng(
+        hk.transform(lambda x, skip: _Block(trunk, 1)(x, before, level, streams, skip))
+    )
+    rng = np.random.default_rng(2)
+    shapes = jax.eval_shape(block.init, jax.random.key(0), x, skip)
+    params = jax.tree.map(lambda p: 0.5 * rng.standard_normal(p.shape, np.float32), shapes)
+
+    def linear(name, y):
+        return y @ params[f"block_1/{name}"]["w"] + params[f"block_1/{name}"]["b"]
+
+    def norm(name, y):
+        y = (y - y.mean(-1, keepdims=True)) / np.sqrt(y.var(-1, keepdims=True) + 1e-5)
+        return y * params[f"block_1/{name}"]["scale"] + params[f"block_1/{name}"]["offset"]
+
+    def mix(query, key, value):
+        scores = np.exp(query @ key.swapaxes(-1, -2) / np.sqrt(query.shape[-1]))
+        return scores / scores.sum(-1, keepdims=True) @ value
+
+    def feed_forward(name, y):
+        return linear(f"{name}/down", np.maximum(linear(f"{name}/up", y), 0) ** 2)
+
+    queries = params["block_1"]["latents"] + linear("skip", skip)
+    key, value = np.split(linear("cross_key_value", norm("cross_input_norm", x)), 2, axis=-1)
+    mixed = mix(linear("cross_query", norm("cross_query_norm", queries)), key, value)
+    z = queries + linear("cross_out", mixed)
+    z = z + feed_forward("cross_feed_forward", norm("cross_feed_forward_norm", z))
+    query, key, value = np.split(linear("query_key_value_0", norm("attention_norm_0", z)), 3, axis=-1)
+    heads = [mix(query[..., h], key[..., h], value[..., h]) for h in (slice(0, 3), slice(3, 6))]
+    z = z + linear("attention_out_0", np.concatenate(heads, axis=-1))
+    z = z + feed_forward("feed_forward_0", norm("feed_forward_norm_0", z))
+    np.testing.assert_allclose(jax.jit(block.apply)(params, x, skip), z, rtol=1e-4, atol=1e-4)
 
 
 def test_refusals():

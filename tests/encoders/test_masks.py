@@ -16,6 +16,7 @@ from limbeck.encoders import (
     present_columns,
     readout_allow,
 )
+from limbeck.encoders.mask_figure import draw_masks
 from limbeck.encoders.masks import with_columns
 
 
@@ -60,6 +61,13 @@ def test_presence_is_columns(xp):
     np.testing.assert_array_equal(mask[1], table("10110 00000 00110 00110 00000"))
     np.testing.assert_array_equal(with_columns(None, columns)[:, 0], columns)
     assert with_columns(None, None) is None
+
+
+def test_the_picture_shows_the_masks():
+    figure = draw_masks({"audio": 2, "fusion": 1, "video": 1})
+    trunk, readouts = (axes.collections[0].get_array().reshape(-1, 4) for axes in figure.axes)
+    np.testing.assert_array_equal(trunk, table("1100 1100 1111 0001"))
+    np.testing.assert_array_equal(readouts, table("1100 0010 0001 1111"))
 
 
 # What the paper's sentence says with the roles of query and key exchanged, and what an early copy of it did.

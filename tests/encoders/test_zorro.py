@@ -57,7 +57,7 @@ def inputs():
 def run(function, *arguments):
     """Compiled without LLVM's optimisations, which take longer here than what they save."""
     lowered = jax.jit(function).lower(*arguments)
-    return lowered.compile(compiler_options={"xla_backend_optimization_level": 0})(*arguments)
+    return lowered.compile(compiler_options={"xla_backend_optimization_level": "0"})(*arguments)
 
 
 class Model:
