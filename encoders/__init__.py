@@ -26,6 +26,15 @@ from .layers import Norm as Norm
 from .log_mel import BRAVE_48K as BRAVE_48K
 from .log_mel import HARES_16K as HARES_16K
 from .log_mel import LogMel as LogMel
+from .hip import HIP_VARIANTS as HIP_VARIANTS
+from .hip import HiPTrunk as HiPTrunk
+from .layers import FeedForward as FeedForward
+from .layers import Norm as Norm
+from .masks import FUSION as FUSION
+from .masks import GLOBAL as GLOBAL
+from .masks import allow as allow
+from .masks import present_columns as present_columns
+from .masks import readout_allow as readout_allow
 from .metrics import MetricsLogger as MetricsLogger
 from .metrics import read_metrics as read_metrics
 from .objectives import nt_xent as nt_xent
@@ -33,6 +42,12 @@ from .objectives import pairwise as pairwise
 from .objectives import regression as regression
 from .optimisation import adamw as adamw
 from .optimisation import warmup_cosine as warmup_cosine
+from .patches import Modality as Modality
+from .patches import Picture as Picture
+from .patches import Spectrogram as Spectrogram
+from .patches import Symbols as Symbols
+from .patches import Tokens as Tokens
+from .patches import Video as Video
 from .positions import rotary as rotary
 from .pretraining import Recipe as Recipe
 from .pretraining import pretrain as pretrain
@@ -44,6 +59,7 @@ from .retrieval import Retrieval as Retrieval
 from .retrieval import both_ways as both_ways
 from .retrieval import cosines as cosines
 from .retrieval import retrieve as retrieve
+from .swin import SwinTrunk as SwinTrunk
 from .training import NonFiniteLossError as NonFiniteLossError
 from .training import TrainConfig as TrainConfig
 from .training import TrainState as TrainState
@@ -60,3 +76,7 @@ from .views import compose as compose
 from .views import fixed as fixed
 from .views import resize as resize
 from .views import window as window
+from .vit import ViTTrunk as ViTTrunk
+from .zorro import Classifier as Classifier
+from .zorro import Zorro as Zorro
+from .zorro import ZorroConfig as ZorroConfig

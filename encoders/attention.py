@@ -3,7 +3,7 @@
 Masks are boolean and say what *may* be attended to. Scores and their softmax are float32 whatever
 the inputs' type. Three evaluations of the same function are chosen by shape alone:
 
-* dense, for at most `DENSE_LIMIT` queries;
+* dense, for at most `DENSE_LIMIT` queries, and where a bias or dropout needs all scores;
 * banded, for a causal window: blocks of queries against the keys of their band only;
 * blocked, above `DENSE_LIMIT` queries: blocks of queries and keys joined by an online softmax
   (Milakov & Gimelshein 2018, arXiv 1805.02867; Rabe & Staats 2021, arXiv 2112.05682), recomputed in
@@ -28,6 +28,7 @@ def attention(
     value: jax.Array,
     *,
     mask: jax.Array | None = None,
+    bias: jax.Array | None = None,
     causal: bool = False,
     window: int | None = None,
     dropout: float = 0.0,
@@ -40,6 +41,8 @@ def attention(
       key: `[..., S, K, D]`; K divides H, and each key head serves H / K query heads in a row.
       value: `[..., S, K, D]`.
       mask: boolean, broadcastable to `[..., T, S]`; True where attention is allowed.
+      bias: added to the scaled scores, `[H, T, S]` with any leading axes that broadcast. Like dropout it needs all
+        scores at once, so it is for few queries.
       causal: query t sees keys up to t. Needs T = S.
       window: with `causal`, query t sees the `window` keys t - window + 1 … t. None means all.
       dropout: probability with which an attention weight is dropped.
@@ -55,15 +58,16 @@ def attention(
     length = query.shape[-3]
     if window is not None and window >= length:
         window = None
-    if mask is None and window is not None and not dropout:
+    whole = bool(dropout) or bias is not None
+    if mask is None and window is not None and not whole:
         # Queries and keys added behind the end are seen by nobody that is kept.
         pad = [(0, 0)] * (query.ndim - 3) + [(0, -length % _band_block(window)), (0, 0), (0, 0)]
         band = _banded if length <= 4 * DENSE_LIMIT else _banded_in_turn
         out = band(jnp.pad(query, pad), jnp.pad(key, pad), jnp.pad(value, pad), window)
         return jax.lax.slice_in_dim(out, 0, length, axis=query.ndim - 3)
-    if length > DENSE_LIMIT and not dropout:
+    if length > DENSE_LIMIT and not whole:
         return _blocked(query, key, value, mask, causal, window)
-    return _dense(query, key, value, mask, causal, window, dropout, dropout_key)
+    return _dense(query, key, value, mask, causal, window, dropout, dropout_key, bias)
 
 
 def attend_to_cache(query: jax.Array, keys: jax.Array, values: jax.Array, valid: jax.Array) -> jax.Array:
@@ -139,12 +143,14 @@ def _softmax(scores: jax.Array, mask: jax.Array, rows_may_be_empty: bool = True)
     return weights
 
 
-def _dense(query, key, value, mask, causal, window, dropout: float, dropout_key):
+def _dense(query, key, value, mask, causal, window, dropout: float, dropout_key, bias=None):
     if causal:
         positions = jnp.arange(query.shape[-3])
         band = _band_mask(positions, positions, window)
         mask = band if mask is None else mask & band
     scores = _scores(_group(query, key.shape[-2]), key)
+    if bias is not None:
+        scores += bias.reshape(*bias.shape[:-3], *scores.shape[-4:-2], *bias.shape[-2:])
     if mask is None:
         weights = jax.nn.softmax(scores, axis=-1)
     else:

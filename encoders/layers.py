@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 
-Activation = Literal["relu", "gelu", "exact_gelu", "quick_gelu", "swish", "swiglu", "geglu"]
+Activation = Literal["relu", "squared_relu", "gelu", "exact_gelu", "quick_gelu", "swish", "swiglu", "geglu"]
 NormType = Literal["layer", "rms"]
 
 
@@ -20,9 +20,15 @@ def _quick_gelu(x: jax.Array) -> jax.Array:
     return x * jax.nn.sigmoid(1.702 * x)
 
 
+def _squared_relu(x: jax.Array) -> jax.Array:
+    """So et al. 2021 (arXiv 2109.08668, section 3)."""
+    return jnp.square(jax.nn.relu(x))
+
+
 _GATES = {"swiglu": jax.nn.silu, "geglu": jax.nn.gelu}
 _PLAIN = {
     "relu": jax.nn.relu,
+    "squared_relu": _squared_relu,
     "gelu": jax.nn.gelu,
     "exact_gelu": _exact_gelu,
     "quick_gelu": _quick_gelu,

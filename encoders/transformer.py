@@ -25,7 +25,7 @@ class TransformerConfig:
       head_size: features a head; None means d_model / num_heads.
       feed_forward: hidden features of the feed-forward network.
       activation: its activation; `swiglu` and `geglu` are gated; `gelu` is the tanh approximation, `exact_gelu` the
-        function itself, `quick_gelu` the sigmoid one.
+        function itself, `quick_gelu` the sigmoid one; `squared_relu` is the square of `relu`.
       norm_place: `pre` (norm inside the residual branch, one more at the end) or `post` (after the sum).
       norm_type: `layer` or `rms`.
       bias: whether linear maps and layer norms have one.
