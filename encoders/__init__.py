@@ -5,8 +5,11 @@ from . import checkpoints as checkpoints
 from . import clip as clip
 from . import probes as probes
 from .attention import attention as attention
+from .audio_visual_sets import Example as Example
 from .batches import shuffled as shuffled
 from .checkpoints import CheckpointError as CheckpointError
+from .clip_batches import ClipFormat as ClipFormat
+from .clip_batches import clip_batches as clip_batches
 from .heads import BatchNorm as BatchNorm
 from .heads import Mlp as Mlp
 from .hip import HIP_VARIANTS as HIP_VARIANTS
@@ -22,6 +25,11 @@ from .masks import GLOBAL as GLOBAL
 from .masks import allow as allow
 from .masks import present_columns as present_columns
 from .masks import readout_allow as readout_allow
+from .media import MediaError as MediaError
+from .media import read_audio as read_audio
+from .media import read_clip as read_clip
+from .media import read_picture as read_picture
+from .media import read_video as read_video
 from .metrics import MetricsLogger as MetricsLogger
 from .metrics import read_metrics as read_metrics
 from .objectives import nt_xent as nt_xent

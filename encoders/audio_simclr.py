@@ -86,9 +86,11 @@ def recipe(
     crop = compose(window("waveform", config.frames * HARES_16K.hop), fixed(HARES_16K))
 
     def network(views, is_training):
-        encoder, head = SpectrogramTransformer(config, name="encoder"), Mlp(projector, name="projector")
-        features = {view: encoder(x) for view, x in views.items()}
-        return {view: {"features": x, "projection": head(x, is_training)} for view, x in features.items()}
+        # One pass for both crops: the network shares its weights.
+        features = SpectrogramTransformer(config, name="encoder")(jnp.concatenate(list(views.values())))
+        projections = Mlp(projector, name="projector")(features, is_training)
+        parts = (jnp.split(x, len(views)) for x in (features, projections))
+        return {name: {"features": x, "projection": y} for name, x, y in zip(views, *parts, strict=True)}
 
     def objective(outputs):
         a, b = (outputs[view]["projection"] for view in ("first", "second"))

@@ -90,7 +90,8 @@ class LogMel:
         if not self.standardise:
             return x
         x = x - jnp.mean(x, axis=(-2, -1), keepdims=True)
-        return x / jnp.maximum(jnp.std(x, axis=(-2, -1), keepdims=True), 1e-5)
+        # The root of the maximum, not the maximum of the root: the gradient of silence is 0 and not NaN.
+        return x * jax.lax.rsqrt(jnp.maximum(jnp.mean(x * x, axis=(-2, -1), keepdims=True), 1e-10))
 
 
 def _hann(size: int) -> np.ndarray:

@@ -24,7 +24,7 @@ from .training import TrainConfig, train
 PROBE = TrainConfig(
     steps=2000, learning_rate=1e-3, warmup_steps=100, b2=0.999, clip_norm=None, steps_per_call=100
 )
-"""A small probe's training. HARES's (arXiv 2111.12124, section 2.1) is 400 000 steps, 5000 of them to warm up to 2e-4."""
+"""A small probe's training. HARES's (arXiv 2111.12124, section 2.1) is 400 000 steps with 5000 of warm-up to 2e-4."""
 
 HARES_SVM = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 """The C's between the ends that HARES names for ESC-50."""

@@ -92,7 +92,7 @@ RECIPES: dict[str, Recipe] = {
             _TINY,
             samples=32_000,
             projector=(128, 32),
-            training=TrainConfig(steps=100, learning_rate=1e-3, warmup_steps=10),
+            training=TrainConfig(steps=60, learning_rate=1e-3, warmup_steps=5),
             batch=32,
         ),
     )

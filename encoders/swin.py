@@ -100,6 +100,7 @@ class SwinBlock(hk.Module):
         parts = jnp.split(x, np.cumsum(sizes)[:-1], axis=1)
         return dict(zip(streams.tokens, parts, strict=True))
 
+    @hk.transparent
     def _attend(self, y, sizes, streams: Streams, grids):
         width = y.shape[-1]
         project = hk.Linear(3 * width, name="query_key_value")

@@ -116,6 +116,7 @@ class Zorro(hk.Module):
         out, types = config.trunk(streams)
         return self._read_out(out, types, streams.columns(types), there)
 
+    @hk.transparent
     def _read_out(self, tokens, types, columns, there: dict[str, int]) -> dict[str, jax.Array]:
         """Masked cross-attention of learned queries to what the trunk made of the tokens."""
         width, heads = self._config.width, self._config.readout_heads

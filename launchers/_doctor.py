@@ -24,6 +24,7 @@ EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "clip": (("open_clip", "torch", "torchvision"), "vision-language encoders for reward models"),
     "ray": (("ray",), "programs on a Ray cluster"),
     "xland": (("xminigrid",), "XLand-MiniGrid"),
+    "media": (("av", "resvg_py"), "films, sounds and pictures from files"),
     "probes": (("sklearn",), "the SVM probe of frozen features"),
     "bench": (("stable_baselines3", "torch"), "the peers that the benchmarks run beside Limbeck"),
     "dev": (("pytest", "ruff"), "every check and test"),

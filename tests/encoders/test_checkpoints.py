@@ -52,7 +52,10 @@ def assert_same(left, right):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("changes", [{}, {"accumulation": 2, "precision": "bfloat16"}])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"accumulation": 2, "precision": "bfloat16"}, {"optimiser": "lars", "weight_decay": 1e-2}],
+)
 def test_20_updates_are_10_and_10(tmp_path, changes):
     config = TrainConfig(**CONFIG, **changes)
     whole = train(loss, parameters(), source, config)
@@ -68,6 +71,26 @@ def test_20_updates_are_10_and_10(tmp_path, changes):
     assert indices == list(range(10, 20))
     assert_same(whole, resumed)
     assert_same(resumed, train(loss, parameters(), source, config, tmp_path))
+
+
+def test_a_networks_state_is_resumed_with_the_rest(tmp_path):
+    def stateful(params, network_state, key, batch):
+        mean = 0.9 * network_state["mean"] + 0.1 * batch["x"].mean(axis=0)
+        value, metrics = loss(params, key, {**batch, "x": batch["x"] - mean})
+        return value, metrics, {"mean": mean}
+
+    config, begin = TrainConfig(**CONFIG), {"mean": jnp.ones(3)}
+    whole = train(stateful, parameters(), source, config, network_state=begin)
+    train(stateful, parameters(), source, config, tmp_path, stop_at=10, network_state=begin)
+    assert_same(whole, train(stateful, parameters(), source, config, tmp_path, network_state=begin))
+    expected = np.ones(3)
+    for i in range(20):
+        expected = 0.9 * expected + 0.1 * source(i)["x"].mean(axis=0)
+    np.testing.assert_allclose(whole.network_state["mean"], expected, rtol=1e-5)
+    with pytest.raises(
+        CheckpointError, match=r"network_state/mean: float32\[3\] in the checkpoint, not expected"
+    ):
+        train(loss, parameters(), source, config, tmp_path)
 
 
 KILLED = """

@@ -126,6 +126,21 @@ def test_two_parts_of_8_equal_a_batch_of_16():
     np.testing.assert_allclose(parts.params["linear"]["b"], whole.params["linear"]["b"], atol=1e-6)
 
 
+def test_a_networks_state_passes_through_the_parts_in_float32():
+    def loss(params, network_state, key, batch):
+        value, metrics = squared_error(params, key, batch)
+        return value, metrics, {"sum": network_state["sum"] * 0.5 + jnp.sum(batch["x"], dtype=jnp.float32)}
+
+    config = TrainConfig(steps=3, accumulation=2, precision="bfloat16")
+    state = train(loss, zeros(), regression, config, network_state={"sum": jnp.zeros(())})
+    expected = 0.0
+    for i in range(3):
+        for part in np.split(regression(i)["x"], 2):
+            expected = expected * 0.5 + part.astype(jnp.bfloat16).astype(np.float32).sum()
+    assert state.network_state["sum"].dtype == jnp.float32
+    np.testing.assert_allclose(state.network_state["sum"], expected, rtol=1e-5)
+
+
 def test_the_number_of_updates_in_a_call_does_not_matter():
     runs = [
         train(squared_error, zeros(), regression, TrainConfig(steps=23, learning_rate=0.01, steps_per_call=n))
