@@ -30,6 +30,8 @@ def draw(spec, leading=(), seed=0):
         shape = (*leading, *spec[name].shape)
         if name == "symbols":
             return np.stack([rng.integers(0, n, shape[:-1]) for n in (11, 6, 3)], -1).astype(np.uint8)
+        if spec[name].dtype == bool:
+            return rng.random(shape) < 0.5
         if spec[name].dtype == np.float32:
             return rng.normal(size=shape).astype(np.float32)
         return rng.integers(0, spec[name].maximum + 1, shape).astype(spec[name].dtype)
