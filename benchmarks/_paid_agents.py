@@ -6,7 +6,6 @@ import time
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from limbeck.agents import EXPLORE, PPOConfig, make_torso, ppo
 from limbeck.rewards.paid import Paid, Pay
@@ -136,7 +135,7 @@ def train(
 
 
 def _hits(state: Any, led_to: Any) -> tuple[jax.Array, ...]:
-    """Of an episode that ends: that it did, whether it was paid, whether the goal was true ever and when it was paid."""
+    """Of an episode that ends: that it did; that it was paid; that its goal was true at some time; and when paid."""
     last = led_to.step_type == envs.LAST
     paid = last & (led_to.reward >= 1)
     return last, paid, last & state.inner.reached, paid & (state.inner.true_reward > 0)

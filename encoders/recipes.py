@@ -9,7 +9,7 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 
-from . import audio_simclr, clip
+from . import audio_simclr, clip, zorro_contrastive
 from .audio_simclr import SpectrogramTransformerConfig
 from .pretraining import Recipe
 from .training import TrainConfig
@@ -67,6 +67,11 @@ NETWORKS: dict[str, Network] = {
         {"base": SpectrogramTransformerConfig(), "tiny": _TINY},
         audio_simclr.init,
     ),
+    "zorro": Network(
+        "Recasens et al. 2023, arXiv 2301.09595",
+        zorro_contrastive.CONFIGURATIONS,
+        zorro_contrastive.init,
+    ),
     "transformer": Network(
         "Vaswani et al. 2017, arXiv 1706.03762",
         {"small": TransformerConfig(), "base": TransformerConfig(12, 768, 12, feed_forward=3072)},
@@ -93,6 +98,20 @@ RECIPES: dict[str, Recipe] = {
             samples=32_000,
             projector=(128, 32),
             training=TrainConfig(steps=60, learning_rate=1e-3, warmup_steps=5),
+            batch=32,
+        ),
+        zorro_contrastive.video_recipe(
+            "zorro",
+            zorro_contrastive.CONFIGURATIONS["ViT-B"],
+            projector=(768, 256),
+            training=TrainConfig(steps=200_000, learning_rate=2e-4, warmup_steps=5000, weight_decay=0.05),
+            batch=512,
+        ),
+        zorro_contrastive.video_recipe(
+            "zorro_tiny",
+            zorro_contrastive.CONFIGURATIONS["tiny"],
+            projector=(64, 32),
+            training=TrainConfig(steps=100, learning_rate=1e-3, warmup_steps=10),
             batch=32,
         ),
     )
