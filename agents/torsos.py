@@ -164,6 +164,10 @@ def _matches(labels: specs.Array, text: Any) -> Callable[[Any, Any], jax.Array]:
     return label_matches
 
 
+def _is_flag(spec: Any) -> bool:
+    return isinstance(spec, specs.Array) and spec.shape == () and spec.dtype == np.bool_
+
+
 def _vector(spec: specs.Array, deep: bool) -> Torso:
     del deep
     return encoder(spec)
@@ -187,6 +191,7 @@ def dictionary(observation_spec: Any, *, hidden: tuple[int, ...] = (128,), deep:
     | `text` | tokens `[L]`, 0 = padding: embedded, a layer on word + place, mean over what is not padding |
     | `labels` | tokens `[N, L]`, 0 = padding: the cosine of each label with `text`, as sets of words |
     | `audio` | a waveform `[N]`: log-magnitude spectra, a layer on each, mean over time |
+    | `<key>_present`, bool, beside a key | as any other, and where it is False the features of the key's branch are 0 |
     | `direction`, any other | flat: one-hot per bounded integer, scaled where bounded, else as it is |
 
     Source of the image networks: L. Espeholt et al., "IMPALA", arXiv 1802.01561, figure 3.
@@ -218,6 +223,7 @@ def dictionary(observation_spec: Any, *, hidden: tuple[int, ...] = (128,), deep:
     matches = _matches(parts["labels"], parts.get("text")) if "labels" in parts else None
     names = sorted(parts)
     branches = {name: _BRANCHES.get(name, _vector)(parts[name], deep) for name in names if name != "labels"}
+    flags = {name: flag for name in names if _is_flag(parts.get(flag := f"{name}_present"))}
 
     def torso(observation: Any) -> jax.Array:
         given = {"image": observation} if bare else observation
@@ -225,6 +231,9 @@ def dictionary(observation_spec: Any, *, hidden: tuple[int, ...] = (128,), deep:
             keys = sorted(given) if isinstance(given, Mapping) else type(given).__name__
             raise ValueError(f"This torso was built for the keys {names}, got {keys}.")
         features = [branch(given[name]) for name, branch in branches.items()]
+        for i, name in enumerate(branches):
+            if name in flags:
+                features[i] *= jnp.asarray(given[flags[name]], jnp.float32)[..., None]
         if matches:
             features.append(matches(given["labels"], given["text"]))
         x = jnp.concatenate(features, axis=-1)

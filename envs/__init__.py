@@ -1,5 +1,6 @@
 """Worlds: pure-JAX environments and host adapters."""
 
+from . import sound as sound
 from . import xland_rules as xland_rules
 from ._caption_grammar import Caption as Caption
 from ._caption_grammar import Literal as Literal
@@ -40,11 +41,15 @@ from .autoreset import AutoReset as AutoReset
 from .autoreset import AutoResetState as AutoResetState
 from .bandit import AdversarialBandit as AdversarialBandit
 from .bandit import BanditState as BanditState
+from .beeping_box import BeepingBox as BeepingBox
+from .beeping_box import BeepingBoxState as BeepingBoxState
 from .captions import captions as captions
 from .captions import swap as swap
 from .captions import truth_matrix as truth_matrix
 from .dark_room import DarkRoom as DarkRoom
 from .dark_room import DarkRoomState as DarkRoomState
+from .drop_sensors import DropSensors as DropSensors
+from .drop_sensors import DropSensorsState as DropSensorsState
 from .factories import check_arguments as check_arguments
 from .factories import import_factory as import_factory
 from .facts import OBJECTS as OBJECTS
@@ -83,6 +88,8 @@ from .screen_goals import tokenize_app as tokenize_app
 from .screen_render import render_screens as render_screens
 from .screens import Screens as Screens
 from .screens import ScreensState as ScreensState
+from .sound import SAMPLE_RATE as SAMPLE_RATE
+from .sound import SAMPLES as SAMPLES
 from .spec_space import space_from_spec as space_from_spec
 from .spec_space import spec_from_space as spec_from_space
 from .splits import Split as Split

@@ -12,7 +12,7 @@ import numpy as np
 from ._host import conform_action, reset_streams, seed_key, seed_task, step_streams, to_numpy
 from ._jax_to_gymnasium import check_options
 from ._types import LAST, Environment, Task
-from .spec_space import as_sample, space_from_spec
+from .spec_space import as_sample, sample_dtype, space_from_spec
 from .tasks import check_task
 
 
@@ -103,7 +103,7 @@ def as_batch(observations: Any, spec: Any) -> Any:
         return {key: as_batch(observations[key], inner) for key, inner in spec.items()}
     if isinstance(spec, (tuple, list)):
         return tuple(as_batch(part, inner) for part, inner in zip(observations, spec, strict=True))
-    return np.array(observations, spec.dtype)
+    return np.array(observations, sample_dtype(spec))
 
 
 def to_gymnasium_vector(

@@ -38,6 +38,25 @@ def search_demonstration(world: World, goal: Goal) -> np.ndarray:
     return actions
 
 
+def search_facing(world: World, cell: tuple[int, int]) -> np.ndarray:
+    """The fewest actions after which the agent faces a cell (x, y), int32 `[T]`, none where it does already.
+
+    Raises:
+      ValueError: where it cannot be reached.
+    """
+    node, size = _node(world), len(world.grid)
+    steps = [int(dx + dy * size) for dx, dy in DIRECTIONS]
+    place = int(cell[0] + cell[1] * size)
+
+    def faces(node: _Node) -> bool:
+        return node.place + steps[node.direction] == place
+
+    actions = [] if faces(node) else _breadth_first(node, size, faces, (), None)
+    if actions is None:
+        raise ValueError(f"There is no way to face the cell {tuple(cell)} from here.")
+    return np.array(actions, np.int32)
+
+
 def search_near_misses(world: World, goal: Goal) -> list[tuple[Goal, np.ndarray]]:
     """See `Rooms.near_misses`."""
     node, size = _node(world), len(world.grid)

@@ -2,7 +2,7 @@
 
 import difflib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import dm_env
@@ -10,8 +10,10 @@ import gymnasium
 import numpy as np
 from dm_env import specs
 
+from ._drop_host_sensors import DropHostSensors
 from ._gymnasium_to_dm_env import GymnasiumToDmEnv
 from ._jax_to_dm_env import to_dm_env
+from .drop_sensors import DropSensors
 from .factories import check_arguments, import_factory
 from .minigrid import minigrid, minigrid_ids
 from .registry import environment_names, make
@@ -107,7 +109,9 @@ class _GymnasiumWithSuccess(GymnasiumToDmEnv):
         return getattr(self._environment.unwrapped, "mission")  # noqa: B009
 
 
-def make_hosted(name: str, seed: int = 0, **kwargs: Any) -> Hosted:
+def make_hosted(
+    name: str, seed: int = 0, dropped: Mapping[str, float] | None = None, **kwargs: Any
+) -> Hosted:
     """Builds an environment for the host by a name of any kind.
 
     - `"MiniGrid-DoorKey-8x8-v0"`, `"BabyAI-GoToLocal-v0"`, …: `minigrid(name, seed, **kwargs)`.
@@ -123,19 +127,35 @@ def make_hosted(name: str, seed: int = 0, **kwargs: Any) -> Hosted:
     `success(state)` (`rooms`), for factories' products that have it, and for gymnasium environments once their
     last `info` has `is_success` or `success`. So look for it at the end of an episode, not before the first.
 
+    Args:
+      name: see above.
+      seed: of the episodes.
+      dropped: by key of the observation, the probability that it is missing in an episode (`DropSensors`), drawn
+        from the seed. The episodes are otherwise those without it.
+      **kwargs: see above.
+
     Raises:
       ValueError: for an unknown name, with close matches; a factory that cannot be imported or that returns
-        something else; an environment without a scalar reward; arguments that the environment refuses.
+        something else; an environment without a scalar reward; arguments that the environment refuses; sensors
+        that cannot be dropped.
     """
-    return Hosted(_build(name, seed, kwargs), name)
+    environment, task = _build(name, seed, kwargs)
+    if not isinstance(environment, dm_env.Environment):
+        # The wrapper inside, so that streams of equal environments are stepped together.
+        environment = environment if dropped is None else DropSensors(environment, dropped)
+        return Hosted(_from_pure(environment, task, seed), name)
+    if dropped is not None:
+        environment = DropHostSensors(environment, dropped, seed)
+    return Hosted(environment, name)
 
 
-def _build(name: str, seed: int, kwargs: dict[str, Any]) -> dm_env.Environment:
+def _build(name: str, seed: int, kwargs: dict[str, Any]) -> tuple[Any, Any]:
+    """A `dm_env.Environment` and None, or a pure-JAX environment and the task that was asked for."""
     if name in environment_names():
         task = kwargs.pop("task", None)
-        return _from_pure(make(name, **kwargs), task, seed)
+        return make(name, **kwargs), task
     if name.startswith(("MiniGrid-", "BabyAI-")):
-        return minigrid(name, seed, **kwargs)
+        return minigrid(name, seed, **kwargs), None
     _, colon, attribute = name.partition(":")
     if colon and attribute.isidentifier():
         return _from_factory(name, import_factory(name), seed, kwargs)
@@ -144,14 +164,14 @@ def _build(name: str, seed: int, kwargs: dict[str, Any]) -> dm_env.Environment:
     except (gymnasium.error.Error, ModuleNotFoundError) as error:
         raise ValueError(f"There is no environment {name!r}. {_suggestion(name)}") from error
     try:
-        return _GymnasiumWithSuccess(gymnasium.make(name, **kwargs), seed)
+        return _GymnasiumWithSuccess(gymnasium.make(name, **kwargs), seed), None
     except (gymnasium.error.Error, ImportError, TypeError) as error:
         raise ValueError(f"gymnasium cannot make {name!r}: {error}") from error
 
 
 def _from_factory(
     name: str, factory: Callable[..., Any], seed: int, kwargs: dict[str, Any]
-) -> dm_env.Environment:
+) -> tuple[Any, Any]:
     parameters = inspect.signature(factory).parameters
     open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     arguments = {"seed": seed} if "seed" in parameters or open_ended else {}
@@ -163,7 +183,7 @@ def _from_factory(
     elif isinstance(product, dm_env.Environment):
         adapted = product
     elif all(callable(getattr(product, member, None)) for member in _PURE):
-        return _from_pure(product, task, seed)
+        return product, task
     else:
         raise ValueError(
             f"{name} returned {product!r}; a dm_env.Environment, a gymnasium.Env or a "
@@ -171,7 +191,7 @@ def _from_factory(
         )
     if task is not None:
         raise ValueError(f"{name} returned {product!r}, which has no argument 'task'.")
-    return adapted
+    return adapted, None
 
 
 def _from_pure(environment: Any, task: Any, seed: int) -> dm_env.Environment:

@@ -15,15 +15,17 @@ from dm_env import specs
 
 from ._minigrid_cells import EMPTY, ENCODINGS, GridMirror, cell_code
 from ._minigrid_render import GridState, full_image, view_image
+from ._minigrid_sound import heard
 from ._minigrid_text import MISSION_LENGTH, NUM_MISSION_TOKENS, tokenize_mission
 from ._minigrid_tiles import tile_bank
 from ._minigrid_view import agent_view
+from .sound import audio_spec
 
 
 if TYPE_CHECKING:
     from minigrid.minigrid_env import MiniGridEnv
 
-VIEWS = ("symbols", "direction", "image", "text")
+VIEWS = ("symbols", "direction", "image", "text", "audio")
 
 
 class MiniGrid(dm_env.Environment):
@@ -103,15 +105,20 @@ class MiniGrid(dm_env.Environment):
         self._running = False
 
     def reset(self) -> dm_env.TimeStep:
-        observation, _ = self._environment.reset(seed=self._seed)
+        theirs, _ = self._environment.reset(seed=self._seed)
         self._seed = None  # later resets go on with the environment's own generator
         self._running = True
-        return dm_env.restart(self._observation(observation))
+        observation = self._observation(theirs)
+        if "audio" in self._views:
+            observation["audio"] = heard(self.state())
+        return dm_env.restart(observation)
 
     def step(self, action: Any) -> dm_env.TimeStep:
         if not self._running:
             return self.reset()
-        observation, reward, terminated, truncated, _ = self._environment.step(self._conform(action))
+        action = self._conform(action)
+        before = self.state() if "audio" in self._views else None
+        theirs, reward, terminated, truncated, _ = self._environment.step(action)
         reward = float(reward)
         step_type = dm_env.StepType.MID
         if terminated or truncated:
@@ -119,7 +126,11 @@ class MiniGrid(dm_env.Environment):
             self._running = False
             self._success = bool(terminated) and reward > 0
         discount = 0.0 if terminated else 1.0
-        return dm_env.TimeStep(step_type, reward, discount, self._observation(observation))
+        observation = self._observation(theirs)
+        if before is not None:
+            reached = not self._running and self._success
+            observation["audio"] = heard(self.state(), before, action, reached)
+        return dm_env.TimeStep(step_type, reward, discount, observation)
 
     def observation_spec(self) -> Any:
         world, tile = self._grid_world, self._bank.size
@@ -130,6 +141,7 @@ class MiniGrid(dm_env.Environment):
             "direction": specs.DiscreteArray(4, _INT32, "direction"),
             "image": specs.BoundedArray((rows * tile, columns * tile, 3), np.uint8, 0, 255, "image"),
             "text": specs.BoundedArray((MISSION_LENGTH,), np.int32, 0, NUM_MISSION_TOKENS - 1, "text"),
+            "audio": audio_spec(),
         }
         return {key: every[key] for key in VIEWS if key in self._views}
 
@@ -220,6 +232,9 @@ def minigrid(
       `image`.
     - `direction`, int32: where the agent looks in the world, 0 right, 1 down, 2 left, 3 up.
     - `text`, int32 `[MISSION_LENGTH]`: the mission (`tokenize_mission`).
+    - `audio`, float32 `[800]`: what was heard of the last action (steps, turns, bumps, what is picked up, dropped,
+      opened and closed, success), and a beacon at the nearest goal cell (`sound.py`). Worlds without a goal cell,
+      as BabyAI's, have no beacon.
     - `image`, uint8 RGB. `image="agent"` is what the agent sees, `[7 * tile_size, 7 * tile_size, 3]`, exactly
       MiniGrid's `RGBImgPartialObsWrapper`. `image="full"` is the whole grid, nothing lit, with one more row
       of tiles below that shows what the agent carries, `[(height + 1) * tile_size, width * tile_size, 3]`:
@@ -233,7 +248,7 @@ def minigrid(
     Args:
       id: a registered id (`minigrid_ids`), or any gymnasium id of a `MiniGridEnv`.
       seed: of the first reset, later ones go on from there; None leaves it to gymnasium.
-      views: the keys to make.
+      views: the keys to make; several may be one string with commas between, as on a command line.
       image: which picture the key `image` holds; None makes none, or the agent's where `views` names it.
       tile_size: pixels a side of a tile.
       **kwargs: for `gymnasium.make`, such as `max_steps` or `agent_view_size`.
@@ -245,7 +260,7 @@ def minigrid(
     known = minigrid_ids()
     from minigrid.minigrid_env import MiniGridEnv
 
-    views = (views,) if isinstance(views, str) else tuple(views)
+    views = tuple(views.split(",") if isinstance(views, str) else views)
     for view in views:
         if view not in VIEWS:
             raise ValueError(f"There is no view {view!r}; views are {', '.join(VIEWS)}.")

@@ -11,6 +11,7 @@ from dm_env import specs
 
 from ._types import Environment
 from .bandit import AdversarialBandit
+from .beeping_box import BeepingBox
 from .dark_room import DarkRoom
 from .key_to_door import KeyToDoor
 from .rooms import Rooms
@@ -30,6 +31,11 @@ _ENTRIES: dict[str, _Entry] = {
         AdversarialBandit,
         {},
         "10 Bernoulli arms, 100 trials; odd arms favoured in training, even ones at test.",
+    ),
+    "beeping_box": _Entry(
+        BeepingBox,
+        {},
+        "8x8 room of 4 boxes that look alike, one beeps, 64 steps, 1 for opening it, 0 for another.",
     ),
     "dark_room": _Entry(
         DarkRoom, {}, "9x9 room, 20 steps from the centre, 1 on every step on an unseen goal."

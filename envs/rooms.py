@@ -12,22 +12,19 @@ import numpy as np
 from dm_env import specs
 
 from ._by_value import ByValue
-from ._goal_settings import check_reward, check_views
-from ._minigrid_cells import ENCODINGS
 from ._rooms_search import search_demonstration, search_near_misses
 from ._rooms_start import start
-from ._rooms_world import ACTIONS, VIEW_SIZE, World, move, symbols_of, view
+from ._rooms_views import observe_view, view_specs, whole_room, whole_room_spec
+from ._rooms_world import ACTIONS, World, move, symbols_of, view
+from ._settings import check_reward, check_views
 from ._types import restart, transition
 from .facts import NOTHING_ID, NUM_OBJECTS, OBJECTS, FactArrays, goal_holds, read_facts
 from .goals import GOAL_LENGTH, NUM_GOAL_TOKENS, Goal, tokenize_goal
-from .view_render import render_codes
 
 
 # The predicate of each family's goals.
 FAMILIES = {"find": "face", "lift": "hold", "place": "next_to"}
 VIEWS = ("image", "symbols", "direction", "text")
-_TILE_SIZE = 8
-_AGENT = 10
 
 
 class RoomsState(NamedTuple):
@@ -209,13 +206,7 @@ class Rooms(ByValue):
         return specs.BoundedArray((), np.int32, 0, self.num_tasks - 1, "goal")
 
     def observation_spec(self) -> dict[str, specs.Array]:
-        pixels, top = VIEW_SIZE * _TILE_SIZE, ENCODINGS[-1]
-        every = {
-            "image": specs.BoundedArray((pixels, pixels, 3), np.uint8, 0, 255, "image"),
-            "symbols": specs.BoundedArray((VIEW_SIZE, VIEW_SIZE, 3), np.uint8, 0, top, "symbols"),
-            "direction": specs.DiscreteArray(4, _INT32, "direction"),
-            "text": specs.BoundedArray((GOAL_LENGTH,), np.int32, 0, NUM_GOAL_TOKENS - 1, "text"),
-        }
+        every = {**view_specs(), "text": self._text_spec()}
         return {key: every[key] for key in VIEWS if key in self.views}
 
     def action_spec(self) -> specs.DiscreteArray:
@@ -228,35 +219,21 @@ class Rooms(ByValue):
         return specs.BoundedArray((), np.float32, 0.0, 1.0, "discount")
 
     def markov_spec(self) -> dict[str, specs.Array]:
-        shape = (VIEW_SIZE + self.size, max(VIEW_SIZE, self.size), 3)
-        symbols = specs.BoundedArray(shape, np.uint8, 0, np.array([_AGENT, 5, 3], np.uint8), "symbols")
-        direction = specs.DiscreteArray(4, _INT32, "direction")
-        text = specs.BoundedArray((GOAL_LENGTH,), np.int32, 0, NUM_GOAL_TOKENS - 1, "text")
-        return {"symbols": symbols, "direction": direction, "text": text}
+        direction = view_specs()["direction"]
+        return {"symbols": whole_room_spec(self.size), "direction": direction, "text": self._text_spec()}
 
     def markov_observation(self, state: RoomsState) -> dict[str, jax.Array]:
-        world, wide = state.world, max(VIEW_SIZE, self.size)
-        agent = jnp.stack([jnp.int32(_AGENT), jnp.int32(0), world.direction]).astype(jnp.uint8)
-        room = symbols_of(world.grid.T).at[world.position[0], world.position[1]].set(agent)
-        parts = [jnp.pad(part, ((0, 0), (0, wide - part.shape[1]), (0, 0))) for part in
-                 (symbols_of(view(world)), room)]  # fmt: skip
         text = jnp.asarray(self._tokens)[state.task]
-        return {"symbols": jnp.concatenate(parts), "direction": world.direction, "text": text}
+        return {"symbols": whole_room(state.world), "direction": state.world.direction, "text": text}
 
     def _observe(self, state: RoomsState, codes: jax.Array) -> dict[str, jax.Array]:
-        make = {
-            "image": lambda: render_codes(codes, _TILE_SIZE),
-            "symbols": lambda: symbols_of(codes),
-            "direction": lambda: state.world.direction,
-            "text": lambda: jnp.asarray(self._tokens)[state.task],
-        }
-        return {key: make[key]() for key in VIEWS if key in self.views}
+        seen = observe_view(state.world, codes, self.views)
+        return {**seen, "text": jnp.asarray(self._tokens)[state.task]} if "text" in self.views else seen
+
+    def _text_spec(self) -> specs.BoundedArray:
+        return specs.BoundedArray((GOAL_LENGTH,), np.int32, 0, NUM_GOAL_TOKENS - 1, "text")
 
     @functools.cached_property
     def _tokens(self) -> np.ndarray:
         """int32 `[num_tasks, GOAL_LENGTH]`; numpy, so that no trace owns them."""
         return np.stack([tokenize_goal(goal) for goal in self.goals])
-
-
-# dm_env's argument has no type and the default's is taken for it.
-_INT32: Any = np.int32

@@ -11,11 +11,11 @@ import numpy as np
 from dm_env import specs
 
 from ._by_value import ByValue
-from ._goal_settings import check_reward, check_views
 from ._screen_paths import path_to, paths_beside
 from ._screen_phone import NUM_ACTIONS, Phone, move, shown, start, symbols_of
 from ._screen_symbols import CELLS, COLUMNS, LEVELS, MAX_PAGES, SHAPE, dialog_row
 from ._screen_tiles import SIZE
+from ._settings import check_reward, check_views
 from ._types import restart, transition
 from .screen_facts import NUM_APPS, NUM_COMMON, ScreenFacts, read_screen_facts
 from .screen_goals import APP_NAME_LENGTH, NUM_APP_TOKENS, AppGoal, is_open, tokenize_app, tokenize_button

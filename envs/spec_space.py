@@ -82,7 +82,13 @@ def as_sample(value: Any, spec: Any) -> Any:
         return tuple(as_sample(part, inner) for part, inner in zip(value, spec, strict=True))
     if isinstance(spec, specs.DiscreteArray):
         return spec.dtype.type(value)
-    return np.array(value, spec.dtype)
+    return np.array(value, sample_dtype(spec))
+
+
+def sample_dtype(spec: specs.Array) -> Any:
+    """The dtype in which gymnasium's space has values of an array's spec: its own, but for a bool scalar."""
+    flag = spec.dtype == np.bool_ and not spec.shape
+    return np.int64 if flag else spec.dtype
 
 
 def _full_range(dtype: np.dtype) -> tuple[Any, Any]:

@@ -30,6 +30,8 @@ def draw(spec, leading=(), seed=0):
         shape = (*leading, *spec[name].shape)
         if name == "symbols":
             return np.stack([rng.integers(0, n, shape[:-1]) for n in (11, 6, 3)], -1).astype(np.uint8)
+        if spec[name].dtype == bool:
+            return rng.random(shape) < 0.5
         if spec[name].dtype == np.float32:
             return rng.normal(size=shape).astype(np.float32)
         return rng.integers(0, spec[name].maximum + 1, shape).astype(spec[name].dtype)
@@ -88,6 +90,32 @@ def test_every_key_counts(whole):
     for name in SPEC:
         changed = apply(params, {**observation, name: other[name]})
         assert not np.allclose(changed, apply(params, observation)), name
+
+
+def test_what_is_not_present_is_not_read():
+    spec = {name: SPEC[name] for name in ("audio", "speed", "text")}
+    spec["audio_present"] = specs.Array((), np.bool_, "audio_present")
+    spec["speed_present"] = specs.Array((1,), np.bool_, "speed_present")  # no flag, for it is no scalar
+    params, apply = build(spec, hidden=(16,))
+    there = draw({name: SPEC[name] for name in ("audio", "speed", "text")}, (2, 3))
+    there["speed_present"] = np.zeros((2, 3, 1), bool)
+    other = {**there, "audio": there["audio"][::-1], "speed": there["speed"][::-1]}
+
+    def features(observation, present):
+        return np.asarray(apply(params, {**observation, "audio_present": np.array(present)}))
+
+    flags = np.array([[True, False, True], [False, True, False]])
+    mine, others = features(there, flags), features({**there, "audio": other["audio"]}, flags)
+    assert np.array_equal((mine == others).all(-1), ~flags)
+    every = np.ones_like(flags)
+    assert not np.array_equal(mine[~flags], features({**there, "audio": 0 * there["audio"]}, every)[~flags])
+    assert not np.array_equal(mine, features({**there, "speed": other["speed"]}, flags))
+
+    def loss(params):
+        return jnp.sum(apply(params, {**there, "audio_present": np.zeros_like(flags)}) ** 2)
+
+    gradient = jax.grad(loss)(params)["audio"]
+    assert not any(np.asarray(part).any() for part in gradient.values())
 
 
 def test_padding_does_not_change_the_features_of_text():

@@ -9,7 +9,8 @@ from limbeck.envs import describe, environment_names, make
 def test_names_are_those_of_the_paper_s_environments_and_of_the_installed_extras():
     extras = ["xland"] if importlib.util.find_spec("xminigrid") else []
     assert environment_names() == [
-        "adversarial_bandit", "dark_key_to_door", "dark_room", "dark_room_hard", "rooms", "screens", *extras
+        "adversarial_bandit", "beeping_box", "dark_key_to_door", "dark_room", "dark_room_hard", "rooms", "screens",
+        *extras,
     ]  # fmt: skip
     assert all(make(name).name == name for name in environment_names())
 
