@@ -34,17 +34,18 @@ def heard(
     events = {"success": success}
     if before is not None:
         moved, took = now.position != before.position, _took(before, now)
-        opened, closed = _doors(before.symbols, now.symbols)
         events |= {
             "step": moved,
             "turn": now.direction != before.direction,
             "bump": action == FORWARD and not moved,
             "pickup": took,
             "drop": _took(now, before),
-            "open": opened or (not took and _boxes_gone(before.symbols, now.symbols)),
-            "close": closed,
         }
-    return mix(events, _goal_levels(now))
+        if not np.array_equal(before.symbols, now.symbols):
+            opened, closed = _doors(before.symbols, now.symbols)
+            opened |= not took and _boxes_gone(before.symbols, now.symbols)
+            events |= {"open": opened, "close": closed}
+    return mix({name: True for name, happened in events.items() if happened}, _goal_levels(now))
 
 
 def _took(before: GridState, now: GridState) -> bool:

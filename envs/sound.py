@@ -1,5 +1,6 @@
 """What an agent with one ear hears in a step: sounds of events and of beacons, as waveforms made by formula."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -74,7 +75,6 @@ def _beacon_sound(number: int) -> np.ndarray:
 # divide an octave from 330 Hz on into equal steps.
 EVENT_SOUNDS = np.stack([_event_sound(_TONES[name]) for name in EVENTS]).astype(np.float32)
 BEACON_SOUNDS = np.stack([_beacon_sound(number) for number in range(NUM_BEACONS)]).astype(np.float32)
-_BANK = np.concatenate([EVENT_SOUNDS, BEACON_SOUNDS.reshape(-1, SAMPLES)])
 # Beacon levels where there is no beacon.
 SILENCE = np.zeros((NUM_BEACONS, 2), np.float32)
 
@@ -127,7 +127,7 @@ def mix(events: Mapping[str, Any], beacons: Any) -> Any:
 
     Args:
       events: bool `[...]`, or how loud, by names of `EVENTS`; what is not named did not happen.
-      beacons: float32 `[..., NUM_BEACONS, 2]` (`beacon_levels`), or `SILENCE`.
+      beacons: float32 `[..., NUM_BEACONS, 2]` (`beacon_levels`), or `SILENCE`. Leading axes are broadcast.
 
     Returns:
       float32 `[..., S]` in [-1, 1]; NumPy's for NumPy arrays and numbers, else JAX's.
@@ -138,11 +138,11 @@ def mix(events: Mapping[str, Any], beacons: Any) -> Any:
     if unknown := sorted(set(events) - set(EVENTS)):
         raise ValueError(f"Events are {', '.join(EVENTS)}, got {', '.join(unknown)}.")
     xp = _library(beacons, *events.values())
-    quiet = xp.zeros(beacons.shape[:-2], np.float32)
-    happened = xp.stack([quiet + events.get(name, 0) for name in EVENTS], -1)
-    levels = xp.concatenate([happened, beacons.reshape(*beacons.shape[:-2], -1)], -1).astype(np.float32)
-    # JAX on an accelerator would otherwise round the levels to fewer bits.
-    wave = levels @ _BANK if xp is np else jnp.matmul(levels, jnp.asarray(_BANK), precision="highest")
+    # NumPy's matmul would wake BLAS's threads for a few thousand products; JAX's on an accelerator would round.
+    product = np.einsum if xp is np else functools.partial(jnp.einsum, precision="highest")
+    wave = product("...nk,nks->...s", beacons, BEACON_SOUNDS)
+    for name, level in events.items():
+        wave = wave + xp.asarray(level, np.float32)[..., None] * EVENT_SOUNDS[EVENTS.index(name)]
     return xp.clip(wave, -1, 1)
 
 

@@ -113,6 +113,8 @@ def test_a_mix_is_the_clipped_sum_in_both_libraries_and_for_any_leading_axes():
     compiled = jax.jit(sound.mix)(jax.tree.map(jnp.asarray, events), jnp.asarray(levels))
     np.testing.assert_allclose(compiled, mixed, atol=1e-6)
     assert not sound.mix({}, sound.SILENCE).any()
+    alone = sound.mix({"turn": events["turn"]}, sound.SILENCE)
+    np.testing.assert_allclose(alone, events["turn"][..., None] * sound.EVENT_SOUNDS[1], atol=1e-6)
     loud = sound.mix({"bump": 5}, sound.SILENCE)
     np.testing.assert_allclose(loud, np.clip(5 * sound.EVENT_SOUNDS[2], -1, 1), atol=1e-6)
     with pytest.raises(ValueError, match="Events are step, .* got jump"):
