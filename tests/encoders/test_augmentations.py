@@ -64,7 +64,8 @@ def test_masks_are_one_run_of_bounded_width(mask, axis):
     assert set(widths) == {0, 1, 2, 3, 4}
     runs = np.abs(np.diff(np.pad(hidden, ((0, 0), (1, 1))).astype(int), axis=1)).sum(axis=1)
     assert (runs == 2 * (widths > 0)).all()
-    assert hidden.any(axis=0).all()
+    # A narrow run may lie at either end too.
+    assert hidden[widths == 1].any(axis=0)[[0, -1]].all()
     with pytest.raises(ValueError, match="does not fit"):
         mask(KEYS[0], x, 13)
 

@@ -110,13 +110,13 @@ def test_attention_in_cells_is_attention_under_a_mask(masked, kept):
 
 def test_a_block_computes_what_the_paper_says():
     """The middle block of three, unmasked, in NumPy: pre-norms, residuals, squared ReLU, one head across."""
-    trunk = HiPTrunk((2, 1, 2), (0, 1, 0), (2, 3, 2), (4, 6, 4), (1, 2, 1), token_width=4, fusion_groups=1)
+    trunk = HiPTrunk((2, 1, 2), (0, 1, 0), (2, 4, 2), (4, 6, 4), (1, 2, 1), token_width=4, fusion_groups=1)
     streams = Streams({}, {}, None, masked=False)
-    before, level = Level(np.ones(4, np.int32), np.arange(4), 4), Level(np.ones(3, np.int32), np.arange(3), 3)
-    skip = np.random.default_rng(0).standard_normal((2, 3, 5), np.float32)
+    row = Level(np.ones(4, np.int32), np.arange(4), 4)
+    skip = np.random.default_rng(0).standard_normal((2, 4, 5), np.float32)
     x = np.random.default_rng(1).standard_normal((2, 4, 4), np.float32)
     block = hk.without_apply_rng(
-        hk.transform(lambda x, skip: _Block(trunk, 1)(x, before, level, streams, skip))
+        hk.transform(lambda x, skip: _Block(trunk, 1)(x, row, row, streams, skip))
     )
     rng = np.random.default_rng(2)
     shapes = jax.eval_shape(block.init, jax.random.key(0), x, skip)
