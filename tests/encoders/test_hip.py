@@ -115,9 +115,7 @@ def test_a_block_computes_what_the_paper_says():
     row = Level(np.ones(4, np.int32), np.arange(4), 4)
     skip = np.random.default_rng(0).standard_normal((2, 4, 5), np.float32)
     x = np.random.default_rng(1).standard_normal((2, 4, 4), np.float32)
-    block = hk.without_apply_rng(
-        hk.transform(lambda x, skip: _Block(trunk, 1)(x, row, row, streams, skip))
-    )
+    block = hk.without_apply_rng(hk.transform(lambda x, skip: _Block(trunk, 1)(x, row, row, streams, skip)))
     rng = np.random.default_rng(2)
     shapes = jax.eval_shape(block.init, jax.random.key(0), x, skip)
     params = jax.tree.map(lambda p: 0.5 * rng.standard_normal(p.shape, np.float32), shapes)
