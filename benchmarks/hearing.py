@@ -18,7 +18,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from limbeck.agents import EVALUATE, PPOConfig, make_torso, ppo
+from limbeck.agents import EXPLORE, PPOConfig, make_torso, ppo
 
 from limbeck import envs
 
@@ -27,21 +27,22 @@ from ._machine import RESULTS, circumstances, write
 from ._vlm_summary import ratio
 
 
+_SMALL = {"width": 32, "feed_forward": 64}
 TORSOS: dict[str, tuple[str, dict[str, Any]]] = {
-    "zorro": ("zorro", {}),
-    "unmasked": ("zorro", {"masked": False}),
+    "zorro": ("zorro", _SMALL),
+    "unmasked": ("zorro", {**_SMALL, "masked": False}),
     "concatenated": ("dictionary", {"hidden": (128,)}),
 }
-SENSORS = ("image", "audio")
+SENSORS = ("symbols", "audio")
 # By training: the probabilities with which sensors are missing.
 TRAININGS: dict[str, dict[str, float]] = {
     "both": dict.fromkeys(SENSORS, 0.15),
     "intact": dict.fromkeys(SENSORS, 0.0),
-    "image": {"image": 0.0, "audio": 1.0},
-    "audio": {"image": 1.0, "audio": 0.0},
+    "sight": {"symbols": 0.0, "audio": 1.0},
+    "hearing": {"symbols": 1.0, "audio": 0.0},
 }
 # By evaluation, the sensors that are dead.
-EVALUATIONS = {"both sensors": (), "audio dead": ("audio",), "image dead": ("image",)}
+EVALUATIONS = {"both sensors": (), "deaf": ("audio",), "blind": ("symbols",)}
 _PPO = PPOConfig(learning_rate=5e-4, entropy_cost=0.02, epochs=3, minibatches=8)
 
 
@@ -52,7 +53,7 @@ def main() -> None:
     parser.add_argument("--torsos", nargs="+", choices=tuple(TORSOS), default=list(TORSOS))
     parser.add_argument("--trainings", nargs="+", choices=tuple(TRAININGS), default=list(TRAININGS))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=300_000, help="of every training")
+    parser.add_argument("--steps", type=int, default=131_072, help="of every training")
     parser.add_argument("--contrast", type=float, default=0.0, help="weight of zorro's auxiliary loss")
     parser.add_argument("--directory", type=pathlib.Path, default=pathlib.Path("runs/hearing"))
     parser.add_argument("--json", type=pathlib.Path, default=RESULTS / "hearing.json")
@@ -70,9 +71,7 @@ def main() -> None:
     print(f"{'':<30}" + "".join(f"{name:>24}" for name in EVALUATIONS))
     for torso, trainings in result["success"].items():
         for training, found in trainings.items():
-            cells = [
-                f"{found[e]['value']:.2f} ({found[e]['low']:.2f}-{found[e]['high']:.2f})" for e in EVALUATIONS
-            ]
+            cells = ["{:.2f} ({:.2f}-{:.2f})".format(found[e]["value"], *found[e]["ci"]) for e in EVALUATIONS]
             print(f"{torso + ', ' + training:<30}" + "".join(f"{cell:>24}" for cell in cells))
     write(given.json, result)
 
@@ -121,7 +120,7 @@ def train(torso: str, training: str, seed: int, steps: int, contrast: float) -> 
 
 
 def _world(missing: dict[str, float]) -> Any:
-    box = envs.make("beeping_box", size=6, boxes=2, max_steps=32, views=("image", "direction", "audio"))
+    box = envs.make("beeping_box", size=7, boxes=3, max_steps=40, views=("symbols", "direction", "audio"))
     return envs.SampledTasks(envs.DropSensors(box, missing))
 
 
@@ -131,7 +130,7 @@ def _ended(state: Any, led_to: Any) -> tuple[jax.Array, jax.Array]:
 
 
 def _play(agent: Any, world: Any, episodes: int, params: Any, key: jax.Array) -> jax.Array:
-    """Whether each episode of the likeliest actions succeeded, bool `[E]`."""
+    """Whether each episode of sampled actions succeeded, bool `[E]`."""
 
     def episode(key):
         of_reset, of_steps = jax.random.split(key)
@@ -139,7 +138,7 @@ def _play(agent: Any, world: Any, episodes: int, params: Any, key: jax.Array) ->
         def step(carry, key):
             state, timestep, done, paid = carry
             of_act, of_step = jax.random.split(key)
-            action, _, _ = agent.act(params, (), of_act, timestep, EVALUATE)
+            action, _, _ = agent.act(params, (), of_act, timestep, EXPLORE)
             state, timestep = world.step(of_step, 0, state, action)
             paid = paid | (~done & (timestep.reward > 0))
             return (state, timestep, done | (timestep.step_type == envs.LAST), paid), None
