@@ -41,6 +41,8 @@ class JobConfig(Generic[S]):
       env: what the actors step: a MiniGrid, BabyAI or other gymnasium id, the name of one of Limbeck's
         environments, or `package.module:factory`.
       env_arguments: of its constructor.
+      dropped: keys of the observations and the probabilities with which they are missing in an episode, in training as
+        in evaluations; a bool `<key>_present` beside each says whether it is there (`envs.DropSensors`).
       agent: an algorithm's name (`limbeck agents` lists them), or `package.module:function` of a function that
         returns an `Algorithm`.
       settings: the algorithm's own.
@@ -84,6 +86,7 @@ class JobConfig(Generic[S]):
     torso: str | None
     replay: ReplayPlan
     torso_arguments: dict[str, int | float | str | bool] = dataclasses.field(default_factory=dict)
+    dropped: dict[str, float] = dataclasses.field(default_factory=dict)
     reads: tuple[str, ...] | None = None
     actors: int = 2
     environments: int = 8

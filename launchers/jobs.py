@@ -45,7 +45,7 @@ def make_environment(config: JobConfig, *place: int) -> Any:
     seed = config.seed
     for number in place:
         seed = (seed * 1_000_003 + number + 1) % 2**31
-    return make_hosted(config.env, seed=seed, **config.env_arguments)
+    return make_hosted(config.env, seed=seed, dropped=config.dropped or None, **config.env_arguments)
 
 
 def parts(config: JobConfig) -> Parts:

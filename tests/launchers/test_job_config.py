@@ -58,6 +58,7 @@ def test_settings_there_and_back(agent):
         env_arguments={"max_steps": 70, "x": 0.5, "views": "symbols", "flag": True},
         torso="dictionary",
         torso_arguments={"deep": True},
+        dropped={"symbols": 0.25},
         target_success=0.9,
         evaluation=JobEvaluationConfig(episodes=3, mode="explore"),
         history_steps=100,
@@ -126,6 +127,7 @@ def test_an_algorithm_of_ones_own(own):
         (["--env", "no_such_module:make"], "No module named 'no_such_module'"),
         (["--torso", "mlq"], "Did you mean 'mlp'"),
         (["--torso-arguments", "deep", "True"], "torso_arguments are of a torso: give torso too"),
+        (["--env", "beeping_box", "--dropped", "audio", "1.5"], "probability in [0, 1], got 1.5"),
         (["--torso", "dictionary", "--torso-arguments", "dep", "True"], "Did you mean 'deep'"),
         (["--actors", "0"], "actors must be at least 1, got 0"),
         (["--target-success", "1.5"], "target_success must lie in (0, 1], got 1.5"),
@@ -222,5 +224,12 @@ def test_parts_fit_each_other():
     deep = job_config("MiniGrid-Empty-5x5-v0", "ppo", **pictures, torso_arguments={"deep": True})
     names = parts(deep).agent.init(jax.random.key(0)).params
     assert "image_2_1_0" in names and "image_2" in names
+    deaf = {"dropped": {"audio": 0.5}, "torso": "zorro", "torso_arguments": {"width": 16, "layers": 1}}
+    seen = parts(job_config("beeping_box", "r2d2", **deaf)).observation_spec
+    assert sorted(seen) == ["audio", "audio_present", "direction", "symbols"]
+    with pytest.raises(
+        ValueError, match="There is no key 'sound' to drop; the observation has the keys symbols"
+    ):
+        parts(job_config("beeping_box", "ppo", dropped={"sound": 0.5}))
     with pytest.raises(ValueError, match="Expected the spec of one array"):
         parts(job_config("MiniGrid-Empty-5x5-v0", "ppo", torso="mlp"))
