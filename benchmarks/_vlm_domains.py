@@ -31,8 +31,8 @@ class Family:
       steps: of a training: by then an agent that is paid the truth has stopped to improve.
       arguments: of the environment, and of the frames that models are judged on.
       pooled: one threshold for all of its goals: each of them alone is true too seldom to calibrate.
-      frame_target: highest rate of false positives per frame that a threshold may have. Where goals are true of two
-        frames in a thousand, as *Place*'s, what is few elsewhere is more than all true ones.
+      frame_target: highest rate of false positives per frame that a threshold may have. Where goals are true as seldom as
+        those of *Place*, of two frames in a thousand, what is little elsewhere is more than all true ones.
       agent: how its agents learn.
     """
 
