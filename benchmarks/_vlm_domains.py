@@ -31,8 +31,6 @@ class Family:
       steps: of a training: by then an agent that is paid the truth has stopped to improve.
       arguments: of the environment, and of the frames that models are judged on.
       pooled: one threshold for all of its goals: each of them alone is true too seldom to calibrate.
-      frame_target: highest rate of false positives per frame that a threshold may have. Where goals are true of two
-        frames in a thousand, as *Place*'s, what is few elsewhere is more than all true ones.
       agent: how its agents learn.
     """
 
@@ -40,7 +38,6 @@ class Family:
     steps: int
     arguments: Mapping[str, Any]
     pooled: bool = False
-    frame_target: float = 5e-4
     agent: AgentConfig = AgentConfig(ppo=_PPO)
 
 
@@ -107,7 +104,7 @@ DOMAINS = {
         families={
             "find": Family(32, 260_000, {"size": 6, "objects": 4}),
             "lift": Family(32, 420_000, {"size": 6, "objects": 4}),
-            "place": Family(48, 700_000, {"size": 6, "objects": 3}, pooled=True, frame_target=1e-5),
+            "place": Family(48, 700_000, {"size": 6, "objects": 3}, pooled=True),
         },
         views=("symbols", "direction", "text"),
         truth=_rooms_truth,

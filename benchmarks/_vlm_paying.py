@@ -65,7 +65,7 @@ class Calibrating:
 
     way: str = "walks"
     episodes: int = 600
-    frame_target: float | None = None
+    frame_target: float = 5e-4
     hit_target: float = 0.03
     steps: int = 400_000
     min_positives: int = 10
@@ -159,8 +159,7 @@ class Rewards:
             pairs = pairs.select(np.isin(pairs.episode, np.unique(pairs.episode[pairs.step > 0])))
             config = CalibrationConfig(how.hit_target, min_positives=how.min_positives, unit="first_hit")
         else:
-            target = how.frame_target or domain.families[family].frame_target
-            config = CalibrationConfig(target, min_positives=how.min_positives)
+            config = CalibrationConfig(how.frame_target, min_positives=how.min_positives)
         return _calibrated(model, pairs, config, domain, family)
 
     def _from_plays(self, family: str, clip: Clip, way: str) -> Calibration:
