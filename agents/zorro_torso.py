@@ -14,7 +14,8 @@ from ..encoders.objectives import nt_xent, pairwise
 from ..encoders.patches import Modality, Picture, Spectrogram, Symbols, Tokens
 from ..encoders.vit import ViTTrunk
 from ..encoders.zorro import Zorro, ZorroConfig
-from ..envs import SAMPLE_RATE, present_key
+from ..envs import SAMPLE_RATE
+from ._present_flags import present_flags
 from ._symbol_sizes import channel_sizes
 from .auxiliary import with_auxiliary
 from .networks import encoder
@@ -91,7 +92,7 @@ def zorro(
         masked,
         readout_heads=heads,
     )
-    flags = {name: flag for name in names if (flag := present_key(name)) in spec}
+    flags = present_flags(spec, names)
     beside = {key: encoder(spec[key]) for key in sorted(set(spec) - set(names) - set(flags.values()))}
 
     def torso(observation: Any) -> jax.Array:

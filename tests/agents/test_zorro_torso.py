@@ -79,6 +79,18 @@ def test_a_missing_sense_is_not_read() -> None:
     np.testing.assert_allclose(some[1::2], silent[1::2], atol=1e-5)
 
 
+def test_only_a_scalar_is_a_flag() -> None:
+    """A row of bools under a flag's name is a vector beside the senses, as the dictionary torso has it."""
+    spec = {"symbols": SPEC["symbols"], "symbols_present": specs.Array((2,), np.bool_, "symbols_present")}
+    network = hk.without_apply_rng(hk.transform(make_torso("zorro", spec, **SMALL)))
+    symbols, other = (draw(("symbols",), (3,), seed)["symbols"] for seed in range(2))
+    rows = np.zeros((3, 2), bool)
+    params = network.init(jax.random.key(0), {"symbols": symbols, "symbols_present": rows})
+    seen = network.apply(params, {"symbols": symbols, "symbols_present": rows})
+    assert np.abs(network.apply(params, {"symbols": other, "symbols_present": rows}) - seen).max() > 1e-4
+    assert np.abs(network.apply(params, {"symbols": symbols, "symbols_present": ~rows}) - seen).max() > 1e-4
+
+
 def test_the_contrast_is_of_pure_readouts() -> None:
     """Features with a cotangent of zero leave the auxiliary loss alone: its gradient by hand."""
     names = ("audio", "symbols")
