@@ -27,7 +27,6 @@ from .masks import present_columns as present_columns
 from .masks import readout_allow as readout_allow
 from .media import MediaError as MediaError
 from .media import read_audio as read_audio
-from .media import read_clip as read_clip
 from .media import read_picture as read_picture
 from .media import read_video as read_video
 from .metrics import MetricsLogger as MetricsLogger
