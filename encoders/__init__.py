@@ -10,7 +10,6 @@ from .batches import shuffled as shuffled
 from .checkpoints import CheckpointError as CheckpointError
 from .clip_batches import ClipFormat as ClipFormat
 from .clip_batches import clip_batches as clip_batches
-from .heads import BatchNorm as BatchNorm
 from .heads import Mlp as Mlp
 from .hip import HIP_VARIANTS as HIP_VARIANTS
 from .hip import HiPTrunk as HiPTrunk
