@@ -85,6 +85,8 @@ def zorro(
         raise ValueError(
             f"contrast is at least 0 and temperature above it, got {contrast} and {temperature}."
         )
+    if contrast and len(names) < 2:
+        raise ValueError(f"contrast is between senses and needs two, got {names[0]} alone: leave it at 0.")
     config = ZorroConfig(
         {name: _modality(name, spec[name]) for name in names},
         ViTTrunk(layers, width, heads, feed_forward),
@@ -109,7 +111,7 @@ def zorro(
         for i, size in enumerate(hidden):
             layer = hk.Linear(size, w_init=hk.initializers.Orthogonal(2**0.5), name=f"joint_{i}")
             x = jax.nn.relu(layer(x))
-        if not contrast or len(names) < 2:
+        if not contrast:
             return x
         return with_auxiliary(
             x, _contrast({name: readouts[name] for name in names}, present, temperature), contrast

@@ -173,6 +173,7 @@ def test_an_agent_acts_on_the_beeping_box_with_a_sensor_missing() -> None:
         ({"image": specs.Array((17, 24, 3), np.uint8)}, {}, "cut into patches of 4 to 16 pixels"),
         ({"text": specs.Array((5,), np.int32)}, {}, "text must be bounded"),
         ({"symbols": SPEC["symbols"]}, {"contrast": -1.0}, "contrast is at least 0.*got -1.0"),
+        ({"symbols": SPEC["symbols"]}, {"contrast": 0.5}, "needs two, got symbols alone"),
         ({"symbols": SPEC["symbols"]}, {"width": 30, "heads": 4}, "must divide"),
     ],
 )  # fmt: skip
