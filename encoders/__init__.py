@@ -22,7 +22,6 @@ from .log_mel import LogMel as LogMel
 from .masks import FUSION as FUSION
 from .masks import GLOBAL as GLOBAL
 from .masks import allow as allow
-from .masks import present_columns as present_columns
 from .masks import readout_allow as readout_allow
 from .media import MediaError as MediaError
 from .media import read_audio as read_audio
