@@ -16,6 +16,7 @@ import numpy as np
 from dm_env import specs
 
 from ._labels import label_matches
+from ._present_flags import present_flags
 from ._symbol_sizes import channel_sizes
 from .goal_torso import goal
 from .networks import encoder
@@ -165,10 +166,6 @@ def _matches(labels: specs.Array, text: Any) -> Callable[[Any, Any], jax.Array]:
     return label_matches
 
 
-def _is_flag(spec: Any) -> bool:
-    return isinstance(spec, specs.Array) and spec.shape == () and spec.dtype == np.bool_
-
-
 def _vector(spec: specs.Array, deep: bool) -> Torso:
     del deep
     return encoder(spec)
@@ -224,7 +221,7 @@ def dictionary(observation_spec: Any, *, hidden: tuple[int, ...] = (128,), deep:
     matches = _matches(parts["labels"], parts.get("text")) if "labels" in parts else None
     names = sorted(parts)
     branches = {name: _BRANCHES.get(name, _vector)(parts[name], deep) for name in names if name != "labels"}
-    flags = {name: flag for name in names if _is_flag(parts.get(flag := f"{name}_present"))}
+    flags = present_flags(parts, names)
 
     def torso(observation: Any) -> jax.Array:
         given = {"image": observation} if bare else observation

@@ -14,7 +14,8 @@ from ..encoders.objectives import nt_xent, pairwise
 from ..encoders.patches import Modality, Picture, Spectrogram, Symbols, Tokens
 from ..encoders.vit import ViTTrunk
 from ..encoders.zorro import Zorro, ZorroConfig
-from ..envs import SAMPLE_RATE, present_key
+from ..envs import SAMPLE_RATE
+from ._present_flags import present_flags
 from ._symbol_sizes import channel_sizes
 from .auxiliary import with_auxiliary
 from .networks import encoder
@@ -84,6 +85,8 @@ def zorro(
         raise ValueError(
             f"contrast is at least 0 and temperature above it, got {contrast} and {temperature}."
         )
+    if contrast and len(names) < 2:
+        raise ValueError(f"contrast is between senses and needs two, got {names[0]} alone: leave it at 0.")
     config = ZorroConfig(
         {name: _modality(name, spec[name]) for name in names},
         ViTTrunk(layers, width, heads, feed_forward),
@@ -91,7 +94,7 @@ def zorro(
         masked,
         readout_heads=heads,
     )
-    flags = {name: flag for name in names if (flag := present_key(name)) in spec}
+    flags = present_flags(spec, names)
     beside = {key: encoder(spec[key]) for key in sorted(set(spec) - set(names) - set(flags.values()))}
 
     def torso(observation: Any) -> jax.Array:
@@ -108,7 +111,7 @@ def zorro(
         for i, size in enumerate(hidden):
             layer = hk.Linear(size, w_init=hk.initializers.Orthogonal(2**0.5), name=f"joint_{i}")
             x = jax.nn.relu(layer(x))
-        if not contrast or len(names) < 2:
+        if not contrast:
             return x
         return with_auxiliary(
             x, _contrast({name: readouts[name] for name in names}, present, temperature), contrast

@@ -10,7 +10,6 @@ from .batches import shuffled as shuffled
 from .checkpoints import CheckpointError as CheckpointError
 from .clip_batches import ClipFormat as ClipFormat
 from .clip_batches import clip_batches as clip_batches
-from .heads import BatchNorm as BatchNorm
 from .heads import Mlp as Mlp
 from .hip import HIP_VARIANTS as HIP_VARIANTS
 from .hip import HiPTrunk as HiPTrunk
@@ -23,11 +22,9 @@ from .log_mel import LogMel as LogMel
 from .masks import FUSION as FUSION
 from .masks import GLOBAL as GLOBAL
 from .masks import allow as allow
-from .masks import present_columns as present_columns
 from .masks import readout_allow as readout_allow
 from .media import MediaError as MediaError
 from .media import read_audio as read_audio
-from .media import read_clip as read_clip
 from .media import read_picture as read_picture
 from .media import read_video as read_video
 from .metrics import MetricsLogger as MetricsLogger

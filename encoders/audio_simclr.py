@@ -9,37 +9,25 @@ import jax.numpy as jnp
 from .heads import Mlp
 from .log_mel import HARES_16K
 from .objectives import nt_xent
+from .patches import Spectrogram
 from .pretraining import Recipe
 from .training import TrainConfig
-from .transformer import Transformer, TransformerConfig
+from .transformer import Transformer
 from .views import compose, fixed, window
+from .vit import ViTTrunk
 
 
 @dataclasses.dataclass(frozen=True)
 class SpectrogramTransformerConfig:
-    """A Transformer over square patches of a spectrogram.
+    """A Vision Transformer over a spectrogram; the defaults are 18 x 5 patches and ViT-B.
 
     Attributes:
-      frames: of a spectrogram; what does not fill a patch at the end is not seen.
-      mels: of a spectrogram, the same.
-      patch: frames and mels of a patch.
-      transformer: its learned positions are as many as the patches.
+      spectrogram: size and patches of the input.
+      trunk: sizes of the Transformer.
     """
 
-    frames: int = 300
-    mels: int = 80
-    patch: int = 16
-    transformer: TransformerConfig = TransformerConfig(
-        12, 768, 12, feed_forward=3072, positions="learned", max_positions=90, causal=False
-    )
-
-    def __post_init__(self):
-        tokens = (self.frames // self.patch) * (self.mels // self.patch)
-        if self.transformer.max_positions != tokens:
-            raise ValueError(
-                f"{self.frames} frames and {self.mels} mels are {tokens} patches of {self.patch}, not "
-                f"max_positions={self.transformer.max_positions}."
-            )
+    spectrogram: Spectrogram = Spectrogram(288, 80)
+    trunk: ViTTrunk = ViTTrunk()
 
 
 class SpectrogramTransformer(hk.Module):
@@ -50,19 +38,15 @@ class SpectrogramTransformer(hk.Module):
         self._config = config
 
     def __call__(self, spectrogram: jax.Array) -> jax.Array:
-        config = self._config
-        width = config.transformer.d_model
-        x = hk.Conv2D(width, config.patch, config.patch, padding="VALID", name="patches")(
-            spectrogram[..., None]
-        )
-        x = Transformer(config.transformer, name="transformer")(x.reshape(len(x), -1, width))
-        return jnp.mean(x, axis=1)
+        trunk = self._config.trunk
+        tokens = self._config.spectrogram(spectrogram, trunk.d_model, "spectrogram")
+        return jnp.mean(Transformer(trunk.transformer, name="transformer")(tokens), axis=1)
 
 
 def init(key: jax.Array, config: SpectrogramTransformerConfig):
     """New parameters of the network alone."""
     network = hk.transform(lambda x: SpectrogramTransformer(config)(x))
-    return network.init(key, jnp.zeros((1, config.frames, config.mels)))
+    return network.init(key, jnp.zeros((1, *config.spectrogram.shape)))
 
 
 def recipe(
@@ -83,7 +67,7 @@ def recipe(
       training: steps, optimiser and rates.
       batch: examples of an update.
     """
-    crop = compose(window("waveform", config.frames * HARES_16K.hop), fixed(HARES_16K))
+    crop = compose(window("waveform", config.spectrogram.frames * HARES_16K.hop), fixed(HARES_16K))
 
     def network(views, is_training):
         # One pass for both crops: the network shares its weights.
@@ -99,8 +83,8 @@ def recipe(
     return Recipe(
         name=name,
         source=(
-            "Wang et al. 2021, HARES, arXiv 2111.12124, section 3 (two 3-s crops, mixing, SimCLR); the output of the "
-            "projector, 128, and what LogMel says are ours"
+            "Wang et al. 2021, HARES, arXiv 2111.12124, section 3 (two crops, mixing, SimCLR); crops of whole patches "
+            "(2.88 s of the paper's 3), the output of the projector, 128, and what LogMel says are ours"
         ),
         inputs={"waveform": jax.ShapeDtypeStruct((samples,), jnp.float32)},
         views={"first": crop, "second": crop},

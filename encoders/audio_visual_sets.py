@@ -185,7 +185,7 @@ def esc50(directory: Directory) -> Listing:
         for row in rows
     ]
     # The numbers of classes are the list's, so a list of a part of the set keeps them.
-    return _found("ESC-50", listed, [names.get(k, "") for k in range(max(names) + 1)], directory)
+    return _found("ESC-50", listed, [names.get(k, "") for k in range(max(names, default=-1) + 1)], directory)
 
 
 def ucf101(directory: Directory, division: int = 1) -> Listing:

@@ -18,6 +18,7 @@ from ._clip_config import ClipConfig as ClipConfig
 from ._clip_config import clip_config as clip_config
 from ._clip_config import preprocessing_of as preprocessing_of
 from .layers import Norm
+from .objectives import unit
 from .transformer import Transformer
 
 
@@ -49,7 +50,7 @@ def image_features(params: Params, config: ClipConfig, frames: jax.Array) -> jax
     Returns:
       float32 `[N, D]`, unit vectors.
     """
-    return _unit(_image_tower(config).apply(params, config.preprocessing(jnp.asarray(frames))))
+    return unit(_image_tower(config).apply(params, config.preprocessing(jnp.asarray(frames))))
 
 
 def text_features(params: Params, config: ClipConfig, tokens: jax.Array) -> jax.Array:
@@ -64,7 +65,7 @@ def text_features(params: Params, config: ClipConfig, tokens: jax.Array) -> jax.
     Returns:
       float32 `[G, D]`, unit vectors.
     """
-    return _unit(_text_tower(config).apply(params, jnp.asarray(tokens)))
+    return unit(_text_tower(config).apply(params, jnp.asarray(tokens)))
 
 
 def logits(params: Params, images: jax.Array, texts: jax.Array) -> jax.Array:
@@ -177,11 +178,6 @@ def _image_tower(config: ClipConfig) -> hk.Transformed:
 
 def _text_tower(config: ClipConfig) -> hk.Transformed:
     return hk.without_apply_rng(hk.transform(lambda tokens: _TextTower(config)(tokens)))
-
-
-def _unit(x: jax.Array) -> jax.Array:
-    x = x.astype(jnp.float32)
-    return x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
 
 
 def _places(config: ClipConfig) -> dict[tuple[str, str], tuple[str, Callable[[np.ndarray], np.ndarray]]]:

@@ -9,27 +9,13 @@ import jax
 from .layers import Norm
 
 
-class BatchNorm(hk.BatchNorm):
-    """Batch norm with scale and offset, decay 0.9 and eps 1e-5 (BraVe's), whose means are Haiku state.
-
-    Args:
-      axis_name: of the mapped axis (`pmap`, `vmap`) that the statistics are averaged over; None for one device, and for
-        a batch that `jit` shares out, which is one batch already.
-      name: of the module.
-    """
-
-    def __init__(self, axis_name: str | None = None, name: str | None = None):
-        super().__init__(True, True, 0.9, 1e-5, cross_replica_axis=axis_name, name=name)
-
-
 class Mlp(hk.Module):
     """Linear maps with a ReLU between: HARES's projector is `(4096, 4096, 4096, D)`, MMSSL's `(512, 128)`.
 
     Args:
       sizes: features of each layer, the last being the output's.
-      norm: what stands before each ReLU.
+      norm: what stands before each ReLU; the means of batch norms are Haiku state.
       final_norm: whether it stands after the last layer too, as after BraVe's projector `(4096, 128)`.
-      axis_name: as in `BatchNorm`.
       name: of the module.
     """
 
@@ -38,7 +24,6 @@ class Mlp(hk.Module):
         sizes: Sequence[int],
         norm: Literal["batch", "layer"] | None = None,
         final_norm: bool = False,
-        axis_name: str | None = None,
         name: str | None = None,
     ):
         super().__init__(name=name)
@@ -49,7 +34,7 @@ class Mlp(hk.Module):
                 f"norm={norm!r} with final_norm={final_norm}: norm is 'batch', 'layer' or None, and None has no last "
                 "norm."
             )
-        self._sizes, self._norm, self._final_norm, self._axis = tuple(sizes), norm, final_norm, axis_name
+        self._sizes, self._norm, self._final_norm = tuple(sizes), norm, final_norm
 
     def __call__(self, x: jax.Array, is_training: bool) -> jax.Array:
         """`[B, ...]` to `[B, ..., sizes[-1]]`; `is_training` says whether batch norms use the batch or their means."""
@@ -57,7 +42,8 @@ class Mlp(hk.Module):
         for i, size in enumerate(self._sizes):
             x = hk.Linear(size, name=f"linear_{i}")(x)
             if self._norm == "batch" and (i < last or self._final_norm):
-                x = BatchNorm(self._axis, name=f"norm_{i}")(x, is_training)
+                # BraVe's settings. A batch that `jit` shares out over devices is one batch: no axis to name.
+                x = hk.BatchNorm(True, True, 0.9, 1e-5, name=f"norm_{i}")(x, is_training)
             elif self._norm == "layer" and (i < last or self._final_norm):
                 x = Norm("layer", name=f"norm_{i}")(x)
             x = jax.nn.relu(x) if i < last else x

@@ -10,7 +10,7 @@ import math
 import os
 import pathlib
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -29,18 +29,6 @@ _SVG_DPI = 96.0
 
 class MediaError(ValueError):
     """A file that is damaged, lacks the stream asked for, or ends before the part asked for."""
-
-
-class Clip(NamedTuple):
-    """A part of a file whose streams begin at the same second.
-
-    Attributes:
-      audio: float32 `[N]` in [-1, 1].
-      video: uint8 `[T, H, W, 3]`.
-    """
-
-    audio: np.ndarray
-    video: np.ndarray
 
 
 def read_audio(
@@ -134,15 +122,6 @@ def read_video(
             raise MediaError(f"{os.fspath(path)} has no film after second {start_s:g}.")
         show_until(end_s if duration_s is None else start_s + duration_s)
     return np.stack(pictures)
-
-
-def read_clip(
-    path: Path, sample_rate: int, fps: float, size: tuple[int, int], start_s: float, duration_s: float
-) -> Clip:
-    """The same seconds of a file's sound and film; arguments and errors as of `read_audio` and `read_video`."""
-    return Clip(
-        read_audio(path, sample_rate, start_s, duration_s), read_video(path, fps, size, start_s, duration_s)
-    )
 
 
 def read_picture(path: Path, size: tuple[int, int]) -> np.ndarray:

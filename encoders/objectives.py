@@ -36,9 +36,18 @@ def nt_xent(
 
     Returns:
       A scalar; 0 where no example is there.
+
+    Raises:
+      ValueError: for shapes or types other than these.
     """
     if negatives not in ("cross", "all"):
         raise ValueError(f"negatives must be 'cross' or 'all', not {negatives!r}.")
+    if a.ndim != 2 or a.shape != b.shape:
+        raise ValueError(
+            f"Two views are [B, D] each, of one B and D, not {list(a.shape)} and {list(b.shape)}."
+        )
+    if there is not None and (there.shape != a.shape[:1] or there.dtype != bool):
+        raise ValueError(f"there must be bool [{len(a)}], not {there.dtype} {list(there.shape)}.")
     a, b = unit(a), unit(b)
     rows = jnp.ones(len(a), bool) if there is None else there
     own = jnp.arange(len(a))

@@ -17,6 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ._windows import partition
+
 
 Positions = Literal["learned", "factorised", "none"]
 
@@ -268,11 +270,7 @@ def _pixels(x: jax.Array) -> jax.Array:
 
 def _patches(x, grid, patch, positions, width: int, name: str) -> jax.Array:
     """Cuts `[B, *size, channels]` into patches and maps each linearly: a convolution whose stride is its kernel."""
-    axes = len(grid)
-    split = [side for pair in zip(grid, patch, strict=True) for side in pair]
-    x = x.reshape(len(x), *split, x.shape[-1])
-    order = [0, *range(1, 2 * axes, 2), *range(2, 2 * axes + 1, 2), 2 * axes + 1]
-    x = x.transpose(order).reshape(len(x), math.prod(grid), -1)
+    x = partition(x, patch).reshape(len(x), math.prod(grid), -1)
     tokens = hk.Linear(width, name=f"{name}_patches")(x.astype(jnp.float32))
     return _place(tokens, grid, positions, width, name)
 

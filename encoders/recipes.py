@@ -11,9 +11,11 @@ import jax.numpy as jnp
 
 from . import audio_simclr, clip, zorro_contrastive
 from .audio_simclr import SpectrogramTransformerConfig
+from .patches import Spectrogram
 from .pretraining import Recipe
 from .training import TrainConfig
 from .transformer import Transformer, TransformerConfig
+from .vit import ViTTrunk
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +50,7 @@ def _clip(patch: int, width: int, layers: int, text_width: int, text_heads: int,
     return clip.clip_config({"embed_dim": embed_dim, "vision_cfg": vision, "text_cfg": text})
 
 
-_TINY = SpectrogramTransformerConfig(
-    100, 80, 20, TransformerConfig(2, 64, 4, positions="learned", max_positions=20, causal=False)
-)
+_TINY = SpectrogramTransformerConfig(Spectrogram(100, 80, 20), ViTTrunk(2, 64, 4, 256))
 
 NETWORKS: dict[str, Network] = {
     "clip": Network(

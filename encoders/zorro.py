@@ -153,7 +153,8 @@ class Classifier(hk.Module):
         heads = [hk.Linear(self._classes, name=f"{name}_head")(x) for name, x in readouts.items()]
         yes = jnp.ones(len(heads[0]), bool)
         weights = jnp.stack([jnp.asarray((present or {}).get(name, yes)) for name in readouts])[..., None]
-        return jnp.sum(jnp.stack(heads) * weights, axis=0) / jnp.sum(weights, axis=0)
+        # An example without any of them has logits of 0, and no NaN.
+        return jnp.sum(jnp.stack(heads) * weights, axis=0) / jnp.maximum(jnp.sum(weights, axis=0), 1)
 
 
 def _check(config: ZorroConfig, inputs: Mapping, present: Mapping) -> None:

@@ -97,8 +97,11 @@ def video_recipe(
     Pictures are cropped, flipped and coloured, all frames of a film alike; spectrograms are masked in time and in
     frequency. Arguments as of `recipe`.
     """
-    video, audio = config.modalities["video"], config.modalities["audio"]
-    assert isinstance(video, Video) and isinstance(audio, Spectrogram)
+    video, audio = (config.modalities.get(name) for name in ("video", "audio"))
+    if not isinstance(video, Video) or not isinstance(audio, Spectrogram):
+        raise ValueError(
+            f"A film has the modalities video, a Video, and audio, a Spectrogram; got {dict(config.modalities)}."
+        )
     log_mel = dataclasses.replace(HARES_16K, mels=audio.mels)
     views = {
         "video": picture_view("video", video.height, video.width),

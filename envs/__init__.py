@@ -49,8 +49,8 @@ from .captions import truth_matrix as truth_matrix
 from .dark_room import DarkRoom as DarkRoom
 from .dark_room import DarkRoomState as DarkRoomState
 from .drop_sensors import DropSensors as DropSensors
-from .drop_sensors import present_key as present_key
 from .drop_sensors import DropSensorsState as DropSensorsState
+from .drop_sensors import present_key as present_key
 from .factories import check_arguments as check_arguments
 from .factories import import_factory as import_factory
 from .facts import OBJECTS as OBJECTS

@@ -42,7 +42,8 @@ class JobConfig(Generic[S]):
         environments, or `package.module:factory`.
       env_arguments: of its constructor.
       dropped: keys of the observations and the probabilities with which they are missing in an episode, in training as
-        in evaluations; a bool `<key>_present` beside each says whether it is there (`envs.DropSensors`).
+        in evaluations; a bool `<key>_present` beside each says whether it is there (`envs.DropSensors`). Never
+        `image` where a reward model judges it.
       agent: an algorithm's name (`limbeck agents` lists them), or `package.module:function` of a function that
         returns an `Algorithm`.
       settings: the algorithm's own.
@@ -142,6 +143,10 @@ class JobConfig(Generic[S]):
             )
         if self.reward is None and self.reward_arguments:
             raise ValueError("reward_arguments are of a reward model: give reward too.")
+        if self.reward is not None and "image" in self.dropped:
+            raise ValueError(
+                "The reward model judges image, so image cannot be dropped: drop other keys, or no reward."
+            )
         if self.torso is None and self.torso_arguments:
             raise ValueError("torso_arguments are of a torso: give torso too.")
 

@@ -79,6 +79,18 @@ def test_a_missing_sense_is_not_read() -> None:
     np.testing.assert_allclose(some[1::2], silent[1::2], atol=1e-5)
 
 
+def test_only_a_scalar_is_a_flag() -> None:
+    """A row of bools under a flag's name is a vector beside the senses, as the dictionary torso has it."""
+    spec = {"symbols": SPEC["symbols"], "symbols_present": specs.Array((2,), np.bool_, "symbols_present")}
+    network = hk.without_apply_rng(hk.transform(make_torso("zorro", spec, **SMALL)))
+    symbols, other = (draw(("symbols",), (3,), seed)["symbols"] for seed in range(2))
+    rows = np.zeros((3, 2), bool)
+    params = network.init(jax.random.key(0), {"symbols": symbols, "symbols_present": rows})
+    seen = network.apply(params, {"symbols": symbols, "symbols_present": rows})
+    assert np.abs(network.apply(params, {"symbols": other, "symbols_present": rows}) - seen).max() > 1e-4
+    assert np.abs(network.apply(params, {"symbols": symbols, "symbols_present": ~rows}) - seen).max() > 1e-4
+
+
 def test_the_contrast_is_of_pure_readouts() -> None:
     """Features with a cotangent of zero leave the auxiliary loss alone: its gradient by hand."""
     names = ("audio", "symbols")
@@ -161,6 +173,7 @@ def test_an_agent_acts_on_the_beeping_box_with_a_sensor_missing() -> None:
         ({"image": specs.Array((17, 24, 3), np.uint8)}, {}, "cut into patches of 4 to 16 pixels"),
         ({"text": specs.Array((5,), np.int32)}, {}, "text must be bounded"),
         ({"symbols": SPEC["symbols"]}, {"contrast": -1.0}, "contrast is at least 0.*got -1.0"),
+        ({"symbols": SPEC["symbols"]}, {"contrast": 0.5}, "needs two, got symbols alone"),
         ({"symbols": SPEC["symbols"]}, {"width": 30, "heads": 4}, "must divide"),
     ],
 )  # fmt: skip

@@ -138,6 +138,12 @@ def test_esc50(tmp_path):
     ]
 
 
+def test_a_list_without_rows_has_no_examples(tmp_path):
+    write(tmp_path / "meta" / "esc50.csv", "filename,fold,target,category,esc10,src_file,take\n")
+    with pytest.raises(FileNotFoundError, match="none of the 0 examples that ESC-50 lists"):
+        sets.esc50(tmp_path)
+
+
 def test_ucf101(tmp_path):
     lists = tmp_path / "ucfTrainTestlist"
     write(lists / "classInd.txt", "1 ApplyEyeMakeup\r\n2 HandstandPushups\r\n")

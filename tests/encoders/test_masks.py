@@ -13,11 +13,10 @@ from limbeck.encoders import (
     Transformer,
     TransformerConfig,
     allow,
-    present_columns,
     readout_allow,
 )
 from limbeck.encoders.mask_figure import draw_masks
-from limbeck.encoders.masks import with_columns
+from limbeck.encoders.masks import present_columns, with_columns
 
 
 A, V, T = 1, 2, 3

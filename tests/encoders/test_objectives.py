@@ -55,6 +55,31 @@ def test_closed_forms_of_4_orthogonal_pairs():
     np.testing.assert_allclose(nt_xent(eye, eye[::-1], 0.5), np.log(e + 3), rtol=1e-5)
 
 
+def test_examples_that_are_not_there_are_as_if_not_in_the_batch():
+    rng = np.random.default_rng(0)
+    a, b = (rng.normal(size=(6, 4)).astype(np.float32) for _ in range(2))
+    there = np.array([True, False, True, True, False, True])
+    for negatives in ("cross", "all"):
+        found = nt_xent(a, b, 0.5, negatives, there=jnp.asarray(there))
+        np.testing.assert_allclose(found, nt_xent(a[there], b[there], 0.5, negatives), rtol=1e-5)
+        gradient = jax.grad(lambda a, n=negatives: nt_xent(a, b, 0.5, n, there=jnp.asarray(there)))(a)
+        assert (np.asarray(gradient)[~there] == 0).all() and np.isfinite(gradient).all()
+        # Nobody there: nothing to learn, and no NaN.
+        nobody = jax.value_and_grad(lambda a, n=negatives: nt_xent(a, b, 0.5, n, there=jnp.zeros(6, bool)))(a)
+        assert float(nobody[0]) == 0 and (np.asarray(nobody[1]) == 0).all()
+
+
+def test_shapes_that_do_not_go_together_are_refused():
+    for a, b, there, match in (
+        (A, B[:3], None, r"\[4, 6\] and \[3, 6\]"),
+        (A[0], B[0], None, r"\[6\] and \[6\]"),
+        (A, B, jnp.ones(3, bool), r"bool \[4\], not bool \[3\]"),
+        (A, B, jnp.ones(4, jnp.int32), r"bool \[4\], not int32 \[4\]"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            nt_xent(a, b, there=there)
+
+
 def test_nt_xent_with_all_negatives_is_optaxs():
     unit = np.concatenate([x / np.linalg.norm(x, axis=1, keepdims=True) for x in (A, B)])
     theirs = optax.losses.ntxent(jnp.asarray(unit), jnp.tile(jnp.arange(4), 2), 0.2)

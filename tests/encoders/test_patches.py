@@ -100,6 +100,21 @@ def test_symbols_sum_their_channels():
     )
 
 
+def test_cells_in_patches():
+    """A patch is linear in the vectors of its cells, which a table per channel adds up to."""
+    symbols = np.random.default_rng(0).integers(0, 3, (2, 4, 6, 2)).astype(np.uint8)
+    modality = Symbols(4, 6, (3, 3), (2, 3), "none")
+    net = network(modality, 8)
+    params = net.init(jax.random.key(0), symbols)
+    tokens = net.apply(params, symbols)
+    assert modality.grid == (2, 2) and tokens.shape == (2, 4, 8)
+    tables = [np.asarray(params["~"][f"m_channel_{c}"]) for c in range(2)]
+    cells = tables[0][symbols[..., 0]] + tables[1][symbols[..., 1]]
+    linear = params["m_patches"]
+    by_hand = cells[1, 2:4, 3:6].reshape(-1) @ np.asarray(linear["w"]) + np.asarray(linear["b"])
+    np.testing.assert_allclose(tokens[1, 3], by_hand, rtol=1e-5, atol=1e-6)
+
+
 def test_refusals():
     with pytest.raises(
         ValueError, match=r"patch \(16, 16\) does not divide \(100, 64\).*pad it to \(112, 64\)"

@@ -187,6 +187,9 @@ def test_classifier_averages_what_is_there():
     got = network.apply(params, readouts, {"video": jnp.array([True, False])})
     np.testing.assert_allclose(got[0], (heads["audio"] + heads["video"] + heads["fusion"])[0] / 3, atol=1e-6)
     np.testing.assert_allclose(got[1], (heads["audio"] + heads["fusion"])[1] / 2, atol=1e-6)
+    del readouts["fusion"]
+    nothing = {"audio": jnp.array([True, False]), "video": jnp.array([True, False])}
+    np.testing.assert_array_equal(network.apply(params, readouts, nothing)[1], 0)
 
 
 def test_refusals():

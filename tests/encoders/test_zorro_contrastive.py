@@ -3,46 +3,13 @@
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from limbeck.encoders import NETWORKS, RECIPES, Symbols, both_ways, cosines, pretrain, shuffled
-from limbeck.encoders.objectives import nt_xent
 from limbeck.encoders.patches import Picture, Tokens
 from limbeck.encoders.vit import ViTTrunk
 from limbeck.encoders.zorro import ZorroConfig
-from limbeck.encoders.zorro_contrastive import init, recipe
-
-
-def test_examples_that_are_not_there_are_as_if_not_in_the_batch() -> None:
-    rng = np.random.default_rng(0)
-    a, b = (rng.normal(size=(6, 4)).astype(np.float32) for _ in range(2))
-    there = np.array([True, False, True, True, False, True])
-    for negatives in ("cross", "all"):
-        found = nt_xent(a, b, 0.5, negatives, there=jnp.asarray(there))
-        np.testing.assert_allclose(found, nt_xent(a[there], b[there], 0.5, negatives), rtol=1e-5)
-        gradient = jax.grad(lambda a, n=negatives: nt_xent(a, b, 0.5, n, there=jnp.asarray(there)))(a)
-        assert (np.asarray(gradient)[~there] == 0).all() and np.isfinite(gradient).all()
-        # Nobody there: nothing to learn, and no NaN.
-        nobody = jax.value_and_grad(lambda a, n=negatives: nt_xent(a, b, 0.5, n, there=jnp.zeros(6, bool)))(a)
-        assert float(nobody[0]) == 0 and (np.asarray(nobody[1]) == 0).all()
-
-
-def test_cells_in_patches() -> None:
-    """A patch is linear in the vectors of its cells, which a table per channel adds up to."""
-    import haiku as hk
-
-    symbols = np.random.default_rng(0).integers(0, 3, (2, 4, 6, 2)).astype(np.uint8)
-    modality = Symbols(4, 6, (3, 3), (2, 3), "none")
-    network = hk.without_apply_rng(hk.transform(lambda x: modality(x, 8, "cells")))
-    params = network.init(jax.random.key(0), symbols)
-    tokens = network.apply(params, symbols)
-    assert modality.grid == (2, 2) and tokens.shape == (2, 4, 8)
-    tables = [np.asarray(params["~"][f"cells_channel_{c}"]) for c in range(2)]
-    cells = tables[0][symbols[..., 0]] + tables[1][symbols[..., 1]]
-    linear = params["cells_patches"]
-    by_hand = cells[1, 2:4, 3:6].reshape(-1) @ np.asarray(linear["w"]) + np.asarray(linear["b"])
-    np.testing.assert_allclose(tokens[1, 3], by_hand, rtol=1e-5, atol=1e-6)
+from limbeck.encoders.zorro_contrastive import init, recipe, video_recipe
 
 
 def test_paper_sizes_are_listed() -> None:
@@ -91,5 +58,7 @@ def test_sound_finds_film() -> None:
 
 def test_views_are_the_modalities() -> None:
     config = ZorroConfig({"picture": Picture(8, 8, patch=4)}, ViTTrunk(1, 8, 2, 8), readout_heads=2)
+    with pytest.raises(ValueError, match="A film has the modalities video, a Video, and audio.*'picture'"):
+        video_recipe("x", config, (8,), RECIPES["zorro_tiny"].training, 4)
     with pytest.raises(ValueError, match=r"views \['sound'\] must be the modalities \['picture'\]"):
         recipe("x", config, {}, {"sound": lambda key, x: x}, (8,), RECIPES["zorro_tiny"].training, 4)

@@ -158,6 +158,7 @@ def test_one_line_for_what_the_user_can_mend(own, capsys, arguments, message):
         ({"evaluation": JobEvaluationConfig(episodes=0)}, "evaluation.episodes must be at least 1"),
         ({"evaluation": JobEvaluationConfig(every_s=-1.0)}, "evaluation.every_s must be at least 0"),
         ({"target_success": 0.0}, r"target_success must lie in \(0, 1\]"),
+        ({"reward": "goal_phrase", "dropped": {"image": 0.5}}, "judges image, so image cannot be dropped"),
     ],
 )
 def test_bad_fields_are_refused(fields, message):
