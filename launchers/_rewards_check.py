@@ -63,7 +63,7 @@ def check(arguments: Sequence[str]) -> int:
 
 def _frames(env: str, arguments: Mapping[str, Value]) -> np.ndarray:
     """Different frames of random play, uint8 `[N, H, W, 3]`."""
-    environment = make_hosted(env, seed=0, **arguments)
+    environment = make_hosted(env, seed=0, dropped=None, **arguments)
     actions = space_from_spec(environment.action_spec())
     actions.seed(0)
     frames: dict[bytes, np.ndarray] = {}
