@@ -25,6 +25,8 @@ _NONCE, _PROOF = 32, 32
 _REFUSED = bytes(_PROOF)
 _HANDSHAKE_S = 5.0  # For the handshake, and for one attempt to connect.
 _REPLY_S = 60.0  # A caller that does not take its answer for so long is dropped.
+# The last entry of an answer after which the server closes the connection.
+_ENDS = "ends"
 _PAUSE_S, _LONGEST_PAUSE_S = 0.02, 0.5  # Between attempts to reach a node.
 _CLOSING_ATTEMPTS_S = 1.0  # How long a dead node is looked for once the caller is stopping.
 
@@ -141,13 +143,10 @@ class Server:
             method, arguments = request
             reply = self._carry_out(method, arguments)
         except (MessageError, TypeError, ValueError) as error:
-            # Where the next message would begin is not known any more.
-            send(
-                sock,
-                [False, type(error).__name__, str(error)],
-                time.monotonic() + _REPLY_S,
-                self._max_bytes,
-            )
+            # Where the next message would begin is not known any more. The caller must know that the connection ends,
+            # or its next call might be sent before it does.
+            reply = [False, type(error).__name__, str(error), _ENDS]
+            send(sock, reply, time.monotonic() + _REPLY_S, self._max_bytes)
             return False
         try:
             send(sock, reply, time.monotonic() + _REPLY_S, self._max_bytes)
@@ -221,7 +220,7 @@ class Handle:
         try:
             send(sock, [method, arguments], deadline, self._max_bytes)
             reply = receive(sock, deadline, self._max_bytes)
-            keep = True
+            keep = reply[0] or _ENDS not in reply[3:]
         except MessageError:
             raise
         except TimeoutError as error:

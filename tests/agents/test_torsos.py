@@ -309,7 +309,7 @@ def test_other_keys_than_the_specs_are_refused(whole):
         make_torso("dictionry", SPEC)
     with pytest.raises(ValueError, match="spec of one array"):
         make_torso("mlp", SPEC)
-    assert set(TORSOS) == {"dictionary", "goal", "mlp"}
+    assert set(TORSOS) == {"dictionary", "goal", "mlp", "zorro"}
 
 
 def test_an_agent_takes_a_torso_and_a_table_refuses_it():

@@ -127,6 +127,7 @@ def test_doctor(capsys) -> None:
         "clip",
         "ray",
         "xland",
+        "media",
         "probes",
         "bench",
         "dev",
