@@ -23,7 +23,9 @@ from .networks import encoder
 
 SENSES = ("image", "symbols", "audio", "text")
 
-_PATCHES = (16, 14, 12, 8, 7, 6, 5, 4)
+# Sides of patches, those first that make whole cells of MiniGrid's pictures and of Screens', of 8 and of 24 pixels.
+_PATCHES, _OTHER_PATCHES = (4, 8, 12, 16), (14, 7, 6, 5)
+_MOST_PATCHES = 64
 # A step's sound in so many frames, a token each.
 _FRAMES, _MELS = 8, 32
 
@@ -45,7 +47,7 @@ def zorro(
 
     | sense | its tokens |
     |---|---|
-    | `image` | patches of uint8 or float `[H, W, C]`, the largest of 16 to 4 pixels that leave 4 or more a side |
+    | `image` | patches of uint8 or float `[H, W, C]`: of the least of 4, 8, 12 and 16 pixels that makes 64 at most |
     | `symbols` | the rows of integers `[H, W, C]` |
     | `audio` | 8 frames of 32 mels of a waveform `[N]` at 8 kHz |
     | `text` | words `[L]` |
@@ -140,12 +142,11 @@ def _modality(name: str, spec: Any) -> Modality:
         raise ValueError(f"{name} must have {rank} axes, got {spec!r}.")
     if name == "image":
         height, width, channels = spec.shape
-        fitting = [p for p in _PATCHES if height % p == width % p == 0 and min(height, width) >= 4 * p]
+        fitting = [p for p in (*_PATCHES, *_OTHER_PATCHES) if height % p == width % p == 0]
         if not fitting:
-            raise ValueError(
-                f"A picture must be cut into patches of {_PATCHES[-1]} to 16 pixels, got {spec!r}."
-            )
-        return Picture(height, width, channels, fitting[0])
+            raise ValueError(f"A picture must be cut into patches of 4 to 16 pixels, got {spec!r}.")
+        few = [p for p in fitting if (height // p) * (width // p) <= _MOST_PATCHES]
+        return Picture(height, width, channels, few[0] if few else max(fitting))
     if name == "symbols":
         height, width, _ = spec.shape
         return Symbols(height, width, channel_sizes(spec), (1, width))

@@ -65,6 +65,20 @@ def test_any_sense_may_be_absent_and_axes_are_free(names) -> None:
         assert np.abs(apply(params, turned) - features).max() > 1e-3
 
 
+@pytest.mark.parametrize(
+    ("height", "width", "tokens"),
+    # MiniGrid's view in its cells of 8, a screen in halves of its icons, a large picture, one that only 7 divides.
+    [(56, 56, 49), (96, 96, 64), (224, 224, 196), (21, 35, 15)],
+)
+def test_pictures_are_cut_along_cells(height, width, tokens) -> None:
+    spec = {"image": specs.BoundedArray((height, width, 3), np.uint8, 0, 255)}
+    network = hk.transform(make_torso("zorro", spec, **SMALL))
+    params = jax.eval_shape(
+        network.init, jax.random.key(0), {"image": np.zeros((height, width, 3), np.uint8)}
+    )
+    assert params["zorro"]["image_positions"].shape == (tokens, 16)
+
+
 def test_a_missing_sense_is_not_read() -> None:
     params, apply = build(tuple(SPEC))
     heard, other = draw(SPEC, (4,)), draw(SPEC, (4,), seed=1)["audio"]
