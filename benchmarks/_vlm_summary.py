@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import scipy.stats
 from limbeck.rewards import (
-    Estimate,
     Pairs,
     average_precision,
     first_hit_precision,
@@ -16,6 +15,8 @@ from limbeck.rewards import (
 )
 from limbeck.rewards.binomial import lower_bound, upper_bound
 from limbeck.rewards.bootstrap import Bootstrap, bootstrap
+
+from ._seeds import over_seeds, ratio
 
 
 Run = Mapping[str, Any]
@@ -52,11 +53,11 @@ def _reward(seeds: Sequence[Run], truth: np.ndarray) -> dict[str, Any]:
     )
     delta = 0.025
     return {
-        "held_out_success": ratio(held_out, np.ones(len(seeds))).rounded(),
+        "held_out_success": over_seeds(held_out),
         "held_out_by_seed": held_out.round(4).tolist(),
         "share_of_truth": ratio(held_out, truth).rounded(),
-        "labelled_at_the_end": ratio(at_the_end("labelled"), np.ones(len(seeds))).rounded(),
-        "true_at_the_end": ratio(at_the_end("true"), np.ones(len(seeds))).rounded(),
+        "labelled_at_the_end": over_seeds(at_the_end("labelled")),
+        "true_at_the_end": over_seeds(at_the_end("true")),
         "first_hit_precision": ratio(right, hits).rounded()
         | {
             "episodes": int(hits.sum()),
@@ -67,16 +68,6 @@ def _reward(seeds: Sequence[Run], truth: np.ndarray) -> dict[str, Any]:
         "labelled_and_true_in_time": [round(spearman(run["labelled"], run["true"]), 3) for run in seeds],
         "seconds": [run["seconds"][-1] for run in seeds],
     }
-
-
-def ratio(above: np.ndarray, below: np.ndarray) -> Estimate:
-    """Sum over sum, with an interval over seeds."""
-
-    def statistic(weights: np.ndarray) -> np.ndarray:
-        of = weights @ below
-        return np.divide(weights @ above, of, out=np.full(len(of), np.nan), where=of > 0)
-
-    return bootstrap(statistic, len(above))
 
 
 def offline(pairs: Pairs, levels: Sequence[float]) -> dict[str, Any]:

@@ -28,6 +28,8 @@ from . import _vlm_figures as figures
 from . import _vlm_summary as summary
 from ._machine import RESULTS, circumstances, write
 from ._paid_agents import Plays, train
+from ._seeds import over_seeds
+from ._stages import kept
 from ._vlm_domains import DOMAINS, domain_of
 from ._vlm_paying import (
     CONTROLS,
@@ -134,9 +136,8 @@ class Stages:
             path = self._path("agents", family, reward, str(seed), str(self._steps(family))).with_suffix(
                 ".json"
             )
-            if not path.exists():
-                _save(path, self._train(family, reward, clip, seed, path.with_suffix(".npz")))
-            found.append(json.loads(path.read_text()))
+            plays = path.with_suffix(".npz")
+            found.append(kept(path, lambda s=seed, p=plays: self._train(family, reward, clip, s, p)))
             print(f"{family} {reward} seed {seed}: {_line(found[-1])}", flush=True)
         return found
 
@@ -148,9 +149,7 @@ class Stages:
         ]
         played = [path for path in played if path.exists()]
         path = self._path("offline", family, clip.name, str(len(played))).with_suffix(".json")
-        if not path.exists():
-            _save(path, self._measure(family, clip, played))
-        return json.loads(path.read_text())
+        return kept(path, lambda: self._measure(family, clip, played))
 
     def correlation(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Rank correlations of offline scores with true success, by family and over all; and the points."""
@@ -193,14 +192,11 @@ class Stages:
             for style in domain_of(family).world.styles:
                 clip = self.clip(family, size, style, state_only)
                 runs = self.runs_of(family, clip.name, clip)
-                ones = np.ones(len(runs))
                 found[clip.name] = {
                     "captions": "states only" if state_only else "states and instructions",
                     "style": style,
                     "average_precision": self.offline(family, clip)["all"]["average_precision"],
-                    "held_out_success": summary.ratio(
-                        np.array([summary.success(run) for run in runs]), ones
-                    ).rounded(),
+                    "held_out_success": over_seeds([summary.success(run) for run in runs]),
                 }
         return found
 
@@ -304,13 +300,6 @@ def _line(run: dict[str, Any]) -> str:
         f"held-out {summary.success(run):.2f}, labelled {run['labelled'][-1]:.2f}, true {run['true'][-1]:.2f}, "
         f"first hits right {right / hits if hits else math.nan:.3f}, {run['seconds'][-1]:.0f} s"
     )
-
-
-def _save(path: pathlib.Path, value: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(value))
-    unfinished.rename(path)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ unimodal inference, the other modality's tokens physically absent, but for what 
 
 import argparse
 import functools
-import json
 import pathlib
 import time
 from typing import Any
@@ -31,7 +30,8 @@ from limbeck.encoders.probes import Labelled, linear
 from limbeck.encoders.zorro_contrastive import recipe
 
 from ._machine import RESULTS, circumstances, write
-from ._vlm_summary import ratio
+from ._seeds import over_seeds
+from ._stages import kept
 from ._zorro_sets import AudioVisual, Examples, episodes, spoken
 
 
@@ -80,9 +80,7 @@ def main() -> None:
 
 def summary(runs: list[dict[str, float]]) -> dict[str, Any]:
     """Mean and interval over seeds by measure, and every seed's own."""
-    means = {
-        name: ratio(np.array([run[name] for run in runs]), np.ones(len(runs))).rounded() for name in runs[0]
-    }
+    means = {name: over_seeds([run[name] for run in runs]) for name in runs[0]}
     return means | {"seeds": runs}
 
 
@@ -93,16 +91,16 @@ def _set(given_spoken: pathlib.Path, given_episodes: int, name: str, seed: int) 
 
 def _run(given: argparse.Namespace, name: str, trunk: str, kind: str, seed: int) -> dict[str, float]:
     path = given.directory / f"{name}_{trunk}_{kind}_{given.steps}_{seed}.json"
-    if not path.exists():
+
+    def make() -> dict[str, float]:
         began = time.perf_counter()
         data = _set(given.spoken, given.episodes, name, seed)
         found = train(data, trunk, KINDS[kind], seed, given.steps)
-        found["seconds"] = round(time.perf_counter() - began, 1)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.with_suffix(".unfinished").write_text(json.dumps(found))
-        path.with_suffix(".unfinished").rename(path)
-        print(f"{name} {trunk} {kind} seed {seed}: {found}", flush=True)
-    return json.loads(path.read_text())
+        return found | {"seconds": round(time.perf_counter() - began, 1)}
+
+    found = kept(path, make)
+    print(f"{name} {trunk} {kind} seed {seed}: {found}", flush=True)
+    return found
 
 
 def train(data: AudioVisual, trunk: str, masked: bool, seed: int, steps: int) -> dict[str, float]:
