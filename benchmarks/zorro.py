@@ -5,29 +5,36 @@ python -m benchmarks.zorro --quick             # the whole path in small, for a 
 
 Sets: `spoken`, pictures with spoken names (Debian's `tuxpaint-stamps-default`, `espeak-ng`; prepared first where they
 are not, some twenty minutes), and `episodes`, windows of agents' random walks among beeping boxes. All evaluation is by
-unimodal inference, the other modality's tokens physically absent, but for what is said to see both.
+unimodal inference, the other modality's tokens physically absent, but for what is said to see both. What has learned
+without labels is then fine-tuned to tell categories, beside a network from scratch.
 """
 
 import argparse
+import dataclasses
 import functools
 import pathlib
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from limbeck.encoders import (
     HiPTrunk,
+    Recipe,
     SwinTrunk,
     TrainConfig,
+    TrainState,
     ViTTrunk,
     ZorroConfig,
     both_ways,
     cosines,
     pretrain,
+    shuffled,
+    zorro_contrastive,
+    zorro_supervised,
 )
 from limbeck.encoders.probes import Labelled, linear
-from limbeck.encoders.zorro_contrastive import recipe
 
 from ._machine import RESULTS, circumstances, write
 from ._seeds import over_seeds
@@ -44,6 +51,12 @@ TRUNKS = {
     ),
 }  # fmt: skip
 KINDS = {"masked": True, "unmasked": False}
+SCRATCH = "from scratch"
+# Updates and peak rate without labels, by set.
+TRAINING = {"spoken": (1500, 3e-3), "episodes": (600, 1e-3)}
+_TUNING = TrainConfig(
+    steps=300, learning_rate=1e-3, warmup_steps=30, weight_decay=0.05, log_every=300, steps_per_call=10
+)
 _PROBE = TrainConfig(
     steps=600, learning_rate=1e-3, warmup_steps=50, b2=0.999, clip_norm=None, steps_per_call=100
 )
@@ -56,7 +69,10 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", choices=("spoken", "episodes"), default=["spoken", "episodes"])
     parser.add_argument("--trunks", nargs="+", choices=tuple(TRUNKS), default=list(TRUNKS))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=600, help="updates of 128 examples")
+    parser.add_argument("--steps", type=int, help="updates of 128 examples, if not as many as the set says")
+    parser.add_argument(
+        "--tuned", nargs="*", choices=tuple(TRUNKS), default=["vit"], help="to fine-tune, on spoken"
+    )
     parser.add_argument("--spoken", type=pathlib.Path, default=pathlib.Path("runs/spoken_pictures"))
     parser.add_argument("--episodes", type=int, default=4096, help="to learn from")
     parser.add_argument("--directory", type=pathlib.Path, default=pathlib.Path("runs/zorro"))
@@ -70,7 +86,7 @@ def main() -> None:
     for name in given.sets:
         result[name] = {}
         for trunk in given.trunks:
-            for kind in KINDS:
+            for kind in (*KINDS, *([SCRATCH] if name == "spoken" and trunk in given.tuned else [])):
                 runs = [_run(given, name, trunk, kind, seed) for seed in range(given.seeds)]
                 result[name][f"{trunk}, {kind}"] = summary(runs)
         result[name]["baselines"] = summary([_baselines(given, name, seed) for seed in range(given.seeds)])
@@ -90,12 +106,19 @@ def _set(given_spoken: pathlib.Path, given_episodes: int, name: str, seed: int) 
 
 
 def _run(given: argparse.Namespace, name: str, trunk: str, kind: str, seed: int) -> dict[str, float]:
-    path = given.directory / f"{name}_{trunk}_{kind}_{given.steps}_{seed}.json"
+    steps, rate = given.steps or TRAINING[name][0], TRAINING[name][1]
+    path = given.directory / f"{name}_{trunk}_{kind.replace(' ', '_')}_{steps}_{seed}.json"
 
     def make() -> dict[str, float]:
         began = time.perf_counter()
         data = _set(given.spoken, given.episodes, name, seed)
-        found = train(data, trunk, KINDS[kind], seed, given.steps)
+        if kind == SCRATCH:
+            found = fine_tuned(data, _config(data, trunk), seed, None)
+        else:
+            setup, state, loss = learn(data, _config(data, trunk, KINDS[kind]), seed, steps, rate)
+            found = {"loss": loss} | measure(setup, state, data)
+            if data.probes and trunk in given.tuned:
+                found |= fine_tuned(data, _config(data, trunk, KINDS[kind]), seed, state.params)
         return found | {"seconds": round(time.perf_counter() - began, 1)}
 
     found = kept(path, make)
@@ -103,9 +126,8 @@ def _run(given: argparse.Namespace, name: str, trunk: str, kind: str, seed: int)
     return found
 
 
-def train(data: AudioVisual, trunk: str, masked: bool, seed: int, steps: int) -> dict[str, float]:
-    """Trains one network and measures it."""
-    config = ZorroConfig(
+def _config(data: AudioVisual, trunk: str, masked: bool = True) -> ZorroConfig:
+    return ZorroConfig(
         data.modalities[trunk],
         TRUNKS[trunk],
         fusion_tokens=4,
@@ -113,34 +135,71 @@ def train(data: AudioVisual, trunk: str, masked: bool, seed: int, steps: int) ->
         readout_width=64,
         readout_heads=4,
     )
+
+
+def learn(
+    data: AudioVisual, config: ZorroConfig, seed: int, steps: int, rate: float
+) -> tuple[Recipe, TrainState, float]:
+    """Trains a network without labels; what it is, what it became, and its last loss."""
     batch = data.batches(128, seed)
     inputs = {key: jax.ShapeDtypeStruct(x.shape[1:], x.dtype) for key, x in batch(0).items()}
     training = TrainConfig(
-        steps=steps, learning_rate=1e-3, warmup_steps=min(50, steps // 2), weight_decay=0.05, seed=seed,
+        steps=steps, learning_rate=rate, warmup_steps=min(50, steps // 2), weight_decay=0.05, seed=seed,
         log_every=10, steps_per_call=10,
     )  # fmt: skip
-    setup = recipe("zorro_benchmark", config, inputs, data.views, (128, 64), training, 128)
+    setup = zorro_contrastive.recipe("zorro_benchmark", config, inputs, data.views, (128, 64), training, 128)
     losses: list[float] = []
     state = pretrain(setup, batch, callbacks=[lambda step, state, metrics: losses.append(metrics["loss"])])
-    return {"loss": losses[-1]} | measure(setup, state, data)
+    return setup, state, losses[-1]
 
 
-def measure(setup: Any, state: Any, data: AudioVisual) -> dict[str, float]:
+def fine_tuned(data: AudioVisual, config: ZorroConfig, seed: int, initial: Any) -> dict[str, float]:
+    """How many categories a network tells, fine-tuned with labels from `initial`, or trained from nothing."""
+    split = data.probes["new pictures"]
+    classes = int(max(split.train_labels.max(), split.test_labels.max())) + 1
+    labels = np.eye(classes, dtype=np.float32)[split.train_labels]
+    examples = {"vision": split.train.vision, "audio": split.train.audio, "labels": labels}
+    inputs = {
+        name: jax.ShapeDtypeStruct(x.shape[1:], x.dtype) for name, x in examples.items() if name != "labels"
+    }
+    training = dataclasses.replace(_TUNING, seed=seed)
+    setup = zorro_supervised.recipe(
+        "zorro_categories", config, inputs, data.views, classes, training, 64, missing=0.25
+    )
+    state = pretrain(setup, shuffled(examples, 64, seed), initial=initial)
+
+    @jax.jit
+    def logits(params, views):
+        return setup.transformed.apply(params, state.network_state, None, views, False)[0]["logits"]
+
+    found = {}
+    for task, test in data.probes.items():
+        for senses in (("vision",), ("audio",), ("vision", "audio")):
+            scores = in_parts(lambda views: logits(state.params, views), test.test, senses)
+            right = float(np.mean(scores.argmax(axis=1) == test.test_labels))
+            found[f"{task}, fine-tuned, {' and '.join(senses)}"] = right
+    return found
+
+
+def in_parts(function: Any, examples: Examples, senses: Sequence[str]) -> np.ndarray:
+    """A function of plain views, of 128 examples at a time, on those senses alone."""
+    plain = {"vision": lambda x: x.astype(np.float32) / 127.5 - 1, "audio": lambda x: x}
+    views = {name: plain[name](getattr(examples, name)) for name in senses}
+    starts = range(0, len(examples.ids), 128)
+    return np.concatenate(
+        [np.asarray(function({name: x[i : i + 128] for name, x in views.items()})) for i in starts]
+    )
+
+
+def measure(setup: Recipe, state: TrainState, data: AudioVisual) -> dict[str, float]:
     """Retrieval and spread of held-out examples by unimodal inference, and probes of every readout."""
 
     @jax.jit
     def outputs(params, views):
         return setup.transformed.apply(params, state.network_state, None, views, False)[0]
 
-    def read(examples: Examples, seen: tuple[str, ...], readout: str, part: str) -> np.ndarray:
-        plain = {"vision": lambda x: x.astype(np.float32) / 127.5 - 1, "audio": lambda x: x}
-        views = {name: plain[name](getattr(examples, name)) for name in seen}
-        starts = range(0, len(examples.ids), 128)
-        parts = [
-            outputs(state.params, {name: x[i : i + 128] for name, x in views.items()})[readout][part]
-            for i in starts
-        ]
-        return np.concatenate([np.asarray(x) for x in parts])
+    def read(examples: Examples, senses: tuple[str, ...], readout: str, part: str) -> np.ndarray:
+        return in_parts(lambda views: outputs(state.params, views)[readout][part], examples, senses)
 
     heard, seen = (read(data.held_out, (name,), name, "projection") for name in ("audio", "vision"))
     found, _ = both_ways(cosines(heard, seen), data.held_out.ids, data.held_out.ids, (1, 5))

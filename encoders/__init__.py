@@ -4,6 +4,8 @@ from . import augmentations as augmentations
 from . import checkpoints as checkpoints
 from . import clip as clip
 from . import probes as probes
+from . import zorro_contrastive as zorro_contrastive
+from . import zorro_supervised as zorro_supervised
 from .attention import attention as attention
 from .audio_visual_sets import Example as Example
 from .batches import shuffled as shuffled

@@ -92,21 +92,29 @@ def pretrain(
     directory: str | os.PathLike[str] | None = None,
     callbacks: Sequence[Callable[[int, TrainState, dict[str, float]], Any]] = (),
     devices: Sequence[jax.Device] | None = None,
+    initial: Mapping[str, Any] | None = None,
 ) -> TrainState:
-    """Trains a recipe's network from new parameters, or goes on from the newest checkpoint.
+    """Trains a recipe's network from new parameters or from another recipe's, or goes on from the newest checkpoint.
 
     Args:
       recipe: with its settings in `recipe.training`.
       batches: `batches(i)` is a dictionary of arrays `[B, …]`, as `shuffled` makes them; B is `recipe.batch`, if the
         recipe is to mean what it says.
       directory, callbacks, devices: as in `train`.
+      initial: parameters to begin with, such as `load_params` finds in another recipe's directory, to fine-tune them.
+        Modules that both have are taken from there; the network's others are new, and others of `initial` are left.
 
     Returns:
       The state, with `params` and `network_state` for `recipe.transformed.apply`.
+
+    Raises:
+      ValueError: if `initial` has no module of the network, or one with other shapes.
     """
     # Updates fold their own number into the key of the seed, so this number is theirs never.
     key = jax.random.fold_in(jax.random.key(recipe.training.seed), 2**32 - 1)
     params, network_state = recipe.init(key)
+    if initial is not None:
+        params = _with(recipe.name, params, initial)
     return train(
         recipe.loss,
         params,
@@ -117,3 +125,19 @@ def pretrain(
         devices,
         network_state=network_state,
     )
+
+
+def _with(name: str, params: Mapping[str, Any], initial: Mapping[str, Any]) -> dict[str, Any]:
+    shared = sorted(set(params) & set(initial))
+    if not shared:
+        raise ValueError(
+            f"None of the modules to begin with is one of {name}'s: got {sorted(initial)}, and it has {sorted(params)}."
+        )
+    for module in shared:
+        found, needed = (jax.tree.map(jnp.shape, dict(tree[module])) for tree in (initial, params))
+        if found != needed:
+            raise ValueError(
+                f"{module} to begin with has the shapes {found}, and {name}'s has {needed}: give the parameters of a "
+                "network of the same configuration."
+            )
+    return {**params, **{module: initial[module] for module in shared}}

@@ -9,7 +9,7 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 
-from . import audio_simclr, clip, zorro_contrastive
+from . import audio_simclr, clip, zorro_contrastive, zorro_supervised
 from .audio_simclr import SpectrogramTransformerConfig
 from .patches import Spectrogram
 from .pretraining import Recipe
@@ -100,19 +100,35 @@ RECIPES: dict[str, Recipe] = {
             training=TrainConfig(steps=60, learning_rate=1e-3, warmup_steps=5),
             batch=32,
         ),
-        zorro_contrastive.video_recipe(
+        zorro_contrastive.film_recipe(
             "zorro",
             zorro_contrastive.CONFIGURATIONS["ViT-B"],
             projector=(768, 256),
             training=TrainConfig(steps=200_000, learning_rate=2e-4, warmup_steps=5000, weight_decay=0.05),
             batch=512,
         ),
-        zorro_contrastive.video_recipe(
+        zorro_contrastive.film_recipe(
             "zorro_tiny",
             zorro_contrastive.CONFIGURATIONS["tiny"],
             projector=(64, 32),
             training=TrainConfig(steps=100, learning_rate=1e-3, warmup_steps=10),
             batch=32,
+        ),
+        zorro_supervised.film_recipe(
+            "zorro_audioset",
+            zorro_contrastive.CONFIGURATIONS["ViT-B"],
+            classes=527,
+            training=TrainConfig(steps=50_000, learning_rate=1e-4, warmup_steps=2500, weight_decay=0.05),
+            batch=256,
+            task="tags",
+        ),
+        zorro_supervised.film_recipe(
+            "zorro_classes_tiny",
+            zorro_contrastive.CONFIGURATIONS["tiny"],
+            classes=8,
+            training=TrainConfig(steps=60, learning_rate=1e-3, warmup_steps=10),
+            batch=32,
+            missing=0.25,
         ),
     )
 }

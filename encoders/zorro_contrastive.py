@@ -1,6 +1,5 @@
 """Zorro without labels: what is seen and what is heard at the same time are to find each other (arXiv 2301.09595)."""
 
-import dataclasses
 import functools
 from collections.abc import Mapping
 from typing import Any
@@ -9,16 +8,15 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 
-from . import augmentations
+from .films import film
 from .heads import Mlp
 from .hip import HIP_VARIANTS
-from .log_mel import HARES_16K
 from .objectives import nt_xent, pairwise
 from .patches import Spectrogram, Symbols, Tokens, Video
 from .pretraining import Recipe
 from .swin import SwinTrunk
 from .training import TrainConfig
-from .views import View, compose, fixed
+from .views import View
 from .vit import ViTTrunk
 from .zorro import Zorro, ZorroConfig
 
@@ -89,44 +87,12 @@ def recipe(
     )
 
 
-def video_recipe(
+def film_recipe(
     name: str, config: ZorroConfig, projector: tuple[int, ...], training: TrainConfig, batch: int
 ) -> Recipe:
-    """`recipe` for films with sound, as `clip_batches` reads them: the modalities are `video` and `audio`, 16 kHz.
-
-    Pictures are cropped, flipped and coloured, all frames of a film alike; spectrograms are masked in time and in
-    frequency. Arguments as of `recipe`.
-    """
-    video, audio = (config.modalities.get(name) for name in ("video", "audio"))
-    if not isinstance(video, Video) or not isinstance(audio, Spectrogram):
-        raise ValueError(
-            f"A film has the modalities video, a Video, and audio, a Spectrogram; got {dict(config.modalities)}."
-        )
-    log_mel = dataclasses.replace(HARES_16K, mels=audio.mels)
-    views = {
-        "video": picture_view("video", video.height, video.width),
-        "audio": compose(
-            fixed(lambda example: log_mel(example["audio"])),
-            functools.partial(augmentations.time_mask, width=audio.frames // 8),
-            functools.partial(augmentations.frequency_mask, width=audio.mels // 4),
-        ),
-    }
-    inputs = {
-        "video": jax.ShapeDtypeStruct(video.shape, jnp.uint8),
-        "audio": jax.ShapeDtypeStruct((audio.frames * log_mel.hop,), jnp.float32),
-    }
+    """`recipe` for films with sound (`films.film`): the modalities are `video` and `audio`."""
+    inputs, views = film(config.modalities)
     return recipe(name, config, inputs, views, projector, training, batch)
-
-
-def picture_view(name: str, height: int, width: int) -> View:
-    """A view of uint8 `[..., H, W, 3]`: cropped, flipped and coloured at random, float32 in [-1, 1]."""
-    return compose(
-        fixed(lambda example: example[name].astype(jnp.float32) / 255),
-        functools.partial(augmentations.random_resized_crop, height=height, width=width),
-        augmentations.flip,
-        augmentations.colour_jitter,
-        fixed(lambda x: 2 * x - 1),
-    )
 
 
 def _large(patch: int) -> dict[str, Any]:

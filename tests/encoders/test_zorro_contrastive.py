@@ -9,7 +9,7 @@ from limbeck.encoders import NETWORKS, RECIPES, Symbols, both_ways, cosines, pre
 from limbeck.encoders.patches import Picture, Tokens
 from limbeck.encoders.vit import ViTTrunk
 from limbeck.encoders.zorro import ZorroConfig
-from limbeck.encoders.zorro_contrastive import init, recipe, video_recipe
+from limbeck.encoders.zorro_contrastive import film_recipe, init, recipe
 
 
 def test_paper_sizes_are_listed() -> None:
@@ -59,6 +59,6 @@ def test_sound_finds_film() -> None:
 def test_views_are_the_modalities() -> None:
     config = ZorroConfig({"picture": Picture(8, 8, patch=4)}, ViTTrunk(1, 8, 2, 8), readout_heads=2)
     with pytest.raises(ValueError, match="A film has the modalities video, a Video, and audio.*'picture'"):
-        video_recipe("x", config, (8,), RECIPES["zorro_tiny"].training, 4)
+        film_recipe("x", config, (8,), RECIPES["zorro_tiny"].training, 4)
     with pytest.raises(ValueError, match=r"views \['sound'\] must be the modalities \['picture'\]"):
         recipe("x", config, {}, {"sound": lambda key, x: x}, (8,), RECIPES["zorro_tiny"].training, 4)
