@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +14,15 @@ from limbeck.encoders import (
     TrainConfig,
     ViTTrunk,
     ZorroConfig,
+    checkpoints,
     fixed,
+    load_params,
     pretrain,
     shuffled,
     zorro_contrastive,
     zorro_supervised,
 )
+from limbeck.encoders.training import initial_state
 from limbeck.encoders.zorro_supervised import film_recipe
 
 
@@ -89,9 +93,12 @@ def test_losses_equal_those_by_hand() -> None:
     assert small(task="tags").objective(outputs) == pytest.approx(expected, rel=1e-5)
 
 
-def test_fine_tuning_begins_with_the_pre_trained_network() -> None:
+def test_fine_tuning_begins_with_the_pre_trained_network(tmp_path: pathlib.Path) -> None:
     learned = zorro_contrastive.recipe("pairs", CONFIG, INPUTS, VIEWS, (16, 8), TRAINING, 32)
-    params, _ = learned.init(jax.random.key(3))
+    state = initial_state(learned.init(jax.random.key(3))[0], TRAINING, {})
+    checkpoints.save(tmp_path, 7, state, {}, 1)
+    params, step = load_params(tmp_path)
+    assert step == 7
     still = dataclasses.replace(TRAINING, steps=1, learning_rate=0.0, warmup_steps=0, steps_per_call=1)
     recipe = dataclasses.replace(small(), training=still)
     batches = shuffled(examples(32, 0)[0], 32)
