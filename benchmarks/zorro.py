@@ -46,7 +46,7 @@ TRUNKS = {
     "vit": ViTTrunk(num_layers=2, d_model=64, num_heads=4, feed_forward=128),
     "swin": SwinTrunk(token_width=32, depths=(2, 2), num_heads=(2, 4), window=(4, 4, 4), widening=2),
     "hip": HiPTrunk(
-        groups=(8, 1, 8), self_attentions=(1, 1, 1), latents=(8, 16, 8), channels=(64, 96, 64), heads=(4, 4, 4),
+        groups=(8, 1, 8), self_attentions=(1, 1, 1), latents=(4, 16, 4), channels=(64, 96, 64), heads=(4, 4, 4),
         token_width=64, fusion_groups=2, widening=2,
     ),
 }  # fmt: skip
