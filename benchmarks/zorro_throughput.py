@@ -176,11 +176,12 @@ def measure(config: ZorroConfig, batch: int, repeats: int) -> dict[str, Any]:
     params = jax.tree.map(lambda p: p + 0.02 * rng.standard_normal(p.shape, np.float32), params)
     peer = TorchZorro(config)
     peer.load(params)
-    forward = jax.jit(
-        lambda params, x: jnp.stack(
-            [network.apply(params, x)[n] for n in ("video", "audio", "fusion", "global")], 1
-        )
-    )
+
+    @jax.jit
+    def forward(params, x):
+        readouts = network.apply(params, x)
+        return jnp.stack([readouts[name] for name in ("video", "audio", "fusion", "global")], 1)
+
     given = [torch.from_numpy(inputs[name]) for name in ("video", "audio")]
     with torch.inference_mode():
         apart = float(np.abs(forward(params, inputs) - peer(*given).numpy()).max())
