@@ -6,8 +6,9 @@ the inputs' type. Three evaluations of the same function are chosen by shape alo
 * dense, for at most `DENSE_LIMIT` queries, and where a bias or dropout needs all scores;
 * banded, for a causal window: blocks of queries against the keys of their band only;
 * blocked, above `DENSE_LIMIT` queries: blocks of queries and keys joined by an online softmax
-  (Milakov & Gimelshein 2018, arXiv 1805.02867; Rabe & Staats 2021, arXiv 2112.05682), recomputed in
-  the backward pass, so that peak memory grows linearly with the number of queries.
+  (Milakov & Gimelshein 2018, arXiv 1805.02867; Rabe & Staats 2021, arXiv 2112.05682). The backward pass
+  computes the weights again from each row's sum (Dao et al. 2022, arXiv 2205.14135, appendix B.2), so that
+  peak memory grows linearly with the number of queries. It has no forward-mode derivative.
 """
 
 import functools
@@ -226,61 +227,152 @@ def _join(blocks: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return jax.lax.slice_in_dim(joined, 0, shape[-3], axis=len(shape) - 3)
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
 def _blocked(query, key, value, mask, causal, window):
     """Blocks of queries, and for each the blocks of keys in turn, joined by an online softmax."""
-    queries, keys_length = query.shape[-3], key.shape[-3]
-    key_heads = key.shape[-2]
-    query_blocks, key_blocks = -(-queries // _BLOCK), -(-keys_length // _BLOCK)
+    return _blocked_forward(query, key, value, mask, causal, window)[0]
 
-    def pad(x, axis, blocks):
-        widths = [(0, 0)] * x.ndim
-        widths[axis] = (0, blocks * _BLOCK - x.shape[axis])
-        return jnp.pad(x, widths)
 
-    padded_query = pad(query, -3, query_blocks)
-    padded_key, padded_value = pad(key, -3, key_blocks), pad(value, -3, key_blocks)
-    if mask is not None:
-        mask = jnp.broadcast_to(mask, (*mask.shape[:-2], queries, keys_length))
-        mask = pad(pad(mask, -2, query_blocks), -1, key_blocks)
+def _blocked_forward(query, key, value, mask, causal, window):
+    """The attention, and for the backward pass the logarithm of each row's sum of exponentials."""
+    keys = key.shape[-3]
+    mask = _mask_rows(mask, query.shape[-3], keys)
+    blocks = (_starts(key), _blocks(key), _blocks(value))
 
-    def cut(x, start, axis):
-        return jax.lax.dynamic_slice_in_dim(x, start, _BLOCK, axis=x.ndim + axis)
+    def one(rows):
+        query_start, grouped, mask_rows = rows
 
-    @jax.checkpoint
-    def one(query_start):
-        grouped = _group(cut(padded_query, query_start, -3), key_heads)
-        rows = query_start + jnp.arange(_BLOCK)
+        def fold(carry, columns):
+            key_start, key_block, value_block = columns
 
-        @jax.checkpoint
-        def fold(carry, key_start):
             def visible(carry):
                 total, norm, peak = carry
-                columns = key_start + jnp.arange(_BLOCK)
-                allowed = jnp.broadcast_to(columns[None, :] < keys_length, (_BLOCK, _BLOCK))
-                if causal:
-                    allowed &= _band_mask(rows, columns, window)
-                if mask is not None:
-                    allowed = allowed & cut(cut(mask, query_start, -2), key_start, -1)[..., None, None, :, :]
-                scores = jnp.where(allowed, _scores(grouped, cut(padded_key, key_start, -3)), _MASKED)
-                higher = jnp.maximum(peak, jax.lax.stop_gradient(jnp.max(scores, axis=-1)))
+                allowed = _tile(query_start, key_start, keys, causal, window, mask_rows)
+                scores = jnp.where(allowed, _scores(grouped, key_block), _MASKED)
+                higher = jnp.maximum(peak, jnp.max(scores, axis=-1))
                 weights = jnp.where(allowed, jnp.exp(scores - higher[..., None]), 0.0)
                 shrink = jnp.exp(peak - higher)
-                total = total * shrink[..., None] + _weigh(weights, cut(padded_value, key_start, -3))
+                total = total * shrink[..., None] + _weigh(weights, value_block)
                 return total, norm * shrink + jnp.sum(weights, axis=-1), higher
 
-            if not causal:
-                return visible(carry), None
-            reached = key_start <= query_start
-            if window is not None:
-                reached &= key_start + _BLOCK > query_start - window + 1
-            return jax.lax.cond(reached, visible, lambda carry: carry, carry), None
+            return _if_reached(
+                visible, lambda carry: carry, query_start, key_start, causal, window, carry
+            ), None
 
         empty = (
             jnp.zeros(grouped.shape, jnp.float32),
             jnp.zeros(grouped.shape[:-1], jnp.float32),
             jnp.full(grouped.shape[:-1], _MASKED, jnp.float32),
         )
-        (total, norm, _), _ = jax.lax.scan(fold, empty, jnp.arange(key_blocks) * _BLOCK)
-        return _ungroup(total / jnp.maximum(norm, 1e-30)[..., None], query.dtype)
+        (total, norm, peak), _ = jax.lax.scan(fold, empty, blocks)
+        norm = jnp.maximum(norm, 1e-30)
+        return _ungroup(total / norm[..., None], query.dtype), peak + jnp.log(norm)
 
-    return _join(jax.lax.map(one, jnp.arange(query_blocks) * _BLOCK), query.shape)
+    grouped = _group(_blocks(query), key.shape[-2])
+    out, log_sums = jax.lax.map(one, (_starts(query), grouped, mask))
+    out = _join(out, query.shape)
+    return out, (query, key, value, mask, out, log_sums)
+
+
+def _blocked_backward(causal, window, residuals, gradient):
+    query, key, value, mask, out, log_sums = residuals
+    keys, key_heads, scale = key.shape[-3], key.shape[-2], math.sqrt(query.shape[-1])
+    blocks = (_starts(key), _blocks(key), _blocks(value))
+
+    def one(carry, rows):
+        query_start, grouped, mask_rows, log_sum, out_gradient, shared = rows
+
+        def fold(query_gradient, columns):
+            key_start, key_block, value_block = columns
+
+            def visible(query_gradient):
+                allowed = _tile(query_start, key_start, keys, causal, window, mask_rows)
+                scores = _scores(grouped, key_block)
+                weights = jnp.where(allowed, jnp.exp(scores - log_sum[..., None]), 0.0)
+                of_weights = _scores(out_gradient, value_block)
+                of_scores = weights * (of_weights - shared[..., None])
+                query_gradient += _weigh(of_scores, key_block)
+                return query_gradient, (_gather(of_scores, grouped), _gather(weights, out_gradient))
+
+            def hidden(query_gradient):
+                zeros = jnp.zeros(key_block.shape, jnp.float32)
+                return query_gradient, (zeros, zeros)
+
+            return _if_reached(visible, hidden, query_start, key_start, causal, window, query_gradient)
+
+        query_gradient, found = jax.lax.scan(fold, jnp.zeros(grouped.shape, jnp.float32), blocks)
+        return jax.tree.map(jnp.add, carry, found), _ungroup(query_gradient / scale, query.dtype)
+
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), blocks[1:])
+    gradient = gradient.astype(query.dtype)
+    # What the softmax subtracts: each row's gradient along its own output.
+    shared = jnp.sum(gradient.astype(jnp.float32) * out.astype(jnp.float32), axis=-1, keepdims=True)
+    rows = (
+        _starts(query),
+        _group(_blocks(query), key_heads),
+        mask,
+        log_sums,
+        _group(_blocks(gradient) * scale, key_heads),
+        _group(_blocks(shared), key_heads)[..., 0],
+    )
+    (key_gradient, value_gradient), query_gradient = jax.lax.scan(one, zeros, rows)
+    return (
+        _join(query_gradient, query.shape),
+        _join(key_gradient, key.shape).astype(key.dtype),
+        _join(value_gradient, value.shape).astype(value.dtype),
+        None,
+    )
+
+
+_blocked.defvjp(_blocked_forward, _blocked_backward)
+
+
+def _blocks(x: jax.Array) -> jax.Array:
+    """`[..., T, H, D]` to `[blocks, ..., block, H, D]`, zeros behind the end."""
+    *lead, length, heads, size = x.shape
+    padded = jnp.pad(x, [(0, 0)] * len(lead) + [(0, -length % _BLOCK), (0, 0), (0, 0)])
+    return jnp.moveaxis(padded.reshape(*lead, -1, _BLOCK, heads, size), -4, 0)
+
+
+def _starts(x: jax.Array) -> jax.Array:
+    """The place of each block's first row."""
+    return jnp.arange(-(-x.shape[-3] // _BLOCK)) * _BLOCK
+
+
+def _mask_rows(mask: jax.Array | None, queries: int, keys: int) -> jax.Array | None:
+    """`[..., T, S]` to `[blocks of queries, ..., block, padded S]`, False behind the ends."""
+    if mask is None:
+        return None
+    lead = mask.shape[:-2]
+    pad = [(0, 0)] * len(lead) + [(0, -queries % _BLOCK), (0, -keys % _BLOCK)]
+    padded = jnp.pad(jnp.broadcast_to(mask, (*lead, queries, keys)), pad)
+    return jnp.moveaxis(padded.reshape(*lead, -1, _BLOCK, padded.shape[-1]), -3, 0)
+
+
+def _tile(query_start, key_start, keys: int, causal: bool, window: int | None, mask_rows) -> jax.Array:
+    """Which pairs of a block of queries and a block of keys are allowed, bool `[..., block, block]`."""
+    rows, columns = query_start + jnp.arange(_BLOCK), key_start + jnp.arange(_BLOCK)
+    allowed = jnp.broadcast_to(columns[None, :] < keys, (_BLOCK, _BLOCK))
+    if causal:
+        allowed &= _band_mask(rows, columns, window)
+    if mask_rows is not None:
+        here = jax.lax.dynamic_slice_in_dim(mask_rows, key_start, _BLOCK, axis=mask_rows.ndim - 1)
+        allowed = allowed & here[..., None, None, :, :]
+    return allowed
+
+
+def _if_reached(visible, hidden, query_start, key_start, causal: bool, window: int | None, carry):
+    """`visible(carry)` unless the causal band leaves the tile out."""
+    if not causal:
+        return visible(carry)
+    reached = key_start <= query_start
+    if window is not None:
+        reached &= key_start + _BLOCK > query_start - window + 1
+    return jax.lax.cond(reached, visible, hidden, carry)
+
+
+def _gather(weights: jax.Array, rows: jax.Array) -> jax.Array:
+    """`[..., S, K, D]`: each key's sum over the queries `[..., K, G, T, D]`, weighed."""
+    return jnp.einsum(
+        "...kgts,...kgtd->...skd", weights.astype(rows.dtype), rows, preferred_element_type=jnp.float32
+    )
