@@ -237,7 +237,7 @@ def _blocked_forward(query, key, value, mask, causal, window):
     """The attention, and for the backward pass the logarithm of each row's sum of exponentials."""
     keys = key.shape[-3]
     mask = _mask_rows(mask, query.shape[-3], keys)
-    blocks = (_starts(key), _blocks(key), _blocks(value))
+    blocks = (_starts(key), _heads_first(key), _heads_first(value))
 
     def one(rows):
         query_start, grouped, mask_rows = rows
@@ -248,11 +248,11 @@ def _blocked_forward(query, key, value, mask, causal, window):
             def visible(carry):
                 total, norm, peak = carry
                 allowed = _tile(query_start, key_start, keys, causal, window, mask_rows)
-                scores = jnp.where(allowed, _scores(grouped, key_block), _MASKED)
+                scores = jnp.where(allowed, _tile_scores(grouped, key_block), _MASKED)
                 higher = jnp.maximum(peak, jnp.max(scores, axis=-1))
                 weights = jnp.where(allowed, jnp.exp(scores - higher[..., None]), 0.0)
                 shrink = jnp.exp(peak - higher)
-                total = total * shrink[..., None] + _weigh(weights, value_block)
+                total = total * shrink[..., None] + _tile_weigh(weights, value_block)
                 return total, norm * shrink + jnp.sum(weights, axis=-1), higher
 
             return _if_reached(
@@ -277,7 +277,7 @@ def _blocked_forward(query, key, value, mask, causal, window):
 def _blocked_backward(causal, window, residuals, gradient):
     query, key, value, mask, out, log_sums = residuals
     keys, key_heads, scale = key.shape[-3], key.shape[-2], math.sqrt(query.shape[-1])
-    blocks = (_starts(key), _blocks(key), _blocks(value))
+    blocks = (_starts(key), _heads_first(key), _heads_first(value))
 
     def one(carry, rows):
         query_start, grouped, mask_rows, log_sum, out_gradient, shared = rows
@@ -287,11 +287,11 @@ def _blocked_backward(causal, window, residuals, gradient):
 
             def visible(query_gradient):
                 allowed = _tile(query_start, key_start, keys, causal, window, mask_rows)
-                scores = _scores(grouped, key_block)
+                scores = _tile_scores(grouped, key_block)
                 weights = jnp.where(allowed, jnp.exp(scores - log_sum[..., None]), 0.0)
-                of_weights = _scores(out_gradient, value_block)
+                of_weights = _tile_scores(out_gradient, value_block)
                 of_scores = weights * (of_weights - shared[..., None])
-                query_gradient += _weigh(of_scores, key_block)
+                query_gradient += _tile_weigh(of_scores, key_block)
                 return query_gradient, (_gather(of_scores, grouped), _gather(weights, out_gradient))
 
             def hidden(query_gradient):
@@ -318,8 +318,8 @@ def _blocked_backward(causal, window, residuals, gradient):
     (key_gradient, value_gradient), query_gradient = jax.lax.scan(one, zeros, rows)
     return (
         _join(query_gradient, query.shape),
-        _join(key_gradient, key.shape).astype(key.dtype),
-        _join(value_gradient, value.shape).astype(value.dtype),
+        _join(jnp.moveaxis(key_gradient, -3, -2), key.shape).astype(key.dtype),
+        _join(jnp.moveaxis(value_gradient, -3, -2), value.shape).astype(value.dtype),
         None,
     )
 
@@ -374,5 +374,22 @@ def _if_reached(visible, hidden, query_start, key_start, causal: bool, window: i
 def _gather(weights: jax.Array, rows: jax.Array) -> jax.Array:
     """`[..., S, K, D]`: each key's sum over the queries `[..., K, G, T, D]`, weighed."""
     return jnp.einsum(
-        "...kgts,...kgtd->...skd", weights.astype(rows.dtype), rows, preferred_element_type=jnp.float32
+        "...kgts,...kgtd->...ksd", weights.astype(rows.dtype), rows, preferred_element_type=jnp.float32
+    )
+
+
+def _heads_first(x: jax.Array) -> jax.Array:
+    """`[..., S, K, D]` to `[blocks, ..., K, block, D]`, in which no tile has to be turned again."""
+    return jnp.moveaxis(_blocks(x), -2, -3)
+
+
+def _tile_scores(query: jax.Array, key: jax.Array) -> jax.Array:
+    """`[..., K, G, T, S]` from `[..., K, G, T, D]` and `[..., K, S, D]`."""
+    return jnp.einsum("...kgtd,...ksd->...kgts", query, key, preferred_element_type=jnp.float32)
+
+
+def _tile_weigh(weights: jax.Array, value: jax.Array) -> jax.Array:
+    """`[..., K, G, T, D]` from `[..., K, G, T, S]` and `[..., K, S, D]`."""
+    return jnp.einsum(
+        "...kgts,...ksd->...kgtd", weights.astype(value.dtype), value, preferred_element_type=jnp.float32
     )
