@@ -17,7 +17,7 @@ from limbeck.encoders import (
     compose,
     fixed,
 )
-from limbeck.encoders.spoken_pictures import SpokenPictures, load, prepare
+from limbeck.encoders.spoken_pictures import load, prepare
 
 from limbeck import envs
 
@@ -48,7 +48,6 @@ class AudioVisual(NamedTuple):
       batches: `(batch, seed) -> (i -> arrays)`, for training.
       held_out: that retrieval is judged on.
       probes: by name.
-      facts: how many there are of what.
     """
 
     modalities: Mapping[str, Mapping[str, Modality]]
@@ -56,7 +55,6 @@ class AudioVisual(NamedTuple):
     batches: Callable[[int, int], Callable[[int], dict[str, np.ndarray]]]
     held_out: Examples
     probes: Mapping[str, Split]
-    facts: Mapping[str, int]
 
 
 _FRAMES, _MELS = 100, 40
@@ -111,16 +109,10 @@ def spoken(directory: pathlib.Path, seed: int) -> AudioVisual:
             "new pictures": Split(known, labels, unseen, data.category_ids[new_pictures]),
             "new voices": Split(known, labels, unheard, labels),
         },
-        _facts(data, pictures, new_pictures, voices, new_voices),
     )
 
 
 _scaled = fixed(lambda example: example["vision"].astype(jnp.float32) / 127.5 - 1)
-
-
-def _facts(data: SpokenPictures, *parts: np.ndarray) -> dict[str, int]:
-    names = ("pictures", "held-out pictures", "voices", "held-out voices")
-    return {name: len(part) for name, part in zip(names, parts)} | {"categories": len(data.categories)}
 
 
 def _different(rows: np.ndarray, ids: np.ndarray) -> np.ndarray:
@@ -158,8 +150,7 @@ def episodes(count: int, seed: int) -> AudioVisual:
     held_out = Examples(vision[count:], audio[count:], np.arange(256))
     tubelet, patch = (4, 14, 14), (10, 16)
     modalities = {"vision": Video(_STEPS, 56, 56, 3, tubelet), "audio": Spectrogram(40, 32, patch)}
-    facts = {"episodes": count, "held-out episodes": 256}
-    return AudioVisual(dict.fromkeys(_PICTURE, modalities), views, batches, held_out, {}, facts)
+    return AudioVisual(dict.fromkeys(_PICTURE, modalities), views, batches, held_out, {})
 
 
 def _play(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
