@@ -1,7 +1,7 @@
 """Zorro with labels: a linear map on each readout, their logits averaged; from new parameters or pre-trained ones."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import haiku as hk
 import jax
@@ -41,14 +41,16 @@ def recipe(
       training: steps, optimiser and rates.
       batch: examples of an update.
       task: "classes", of which one holds (softmax), or "tags", of which several may (a sigmoid each).
-      missing: chance that an example of training lacks a modality, drawn for each and never for all, so that every
-        readout learns to answer when it is nearly alone.
+      missing: in training each example keeps one modality, drawn for it, and lacks each other one with this chance, so
+        that every readout learns to answer when it is nearly alone.
 
     Raises:
-      ValueError: for views that are not the modalities, or settings other than these.
+      ValueError: for views that are not the modalities, a modality called `labels`, or settings other than these.
     """
-    if set(views) != set(config.modalities):
-        raise ValueError(f"The views {sorted(views)} must be the modalities {sorted(config.modalities)}.")
+    if set(views) != set(config.modalities) or "labels" in views:
+        raise ValueError(
+            f"The views {sorted(views)} must be the modalities {sorted(config.modalities)}, none of them 'labels'."
+        )
     if task not in ("classes", "tags") or not 0 <= missing < 1 or classes < 2 - (task == "tags"):
         raise ValueError(
             f"task={task!r}, missing={missing}, classes={classes}: task is 'classes', of two or more, or 'tags', and "
@@ -82,10 +84,18 @@ def recipe(
     )
 
 
-def film_recipe(name: str, config: ZorroConfig, *args: Any, **kwargs: Any) -> Recipe:
-    """`recipe` for films with sound (`films.film`); further arguments as there, from `classes` on."""
+def film_recipe(
+    name: str,
+    config: ZorroConfig,
+    classes: int,
+    training: TrainConfig,
+    batch: int,
+    task: Literal["classes", "tags"] = "classes",
+    missing: float = 0.0,
+) -> Recipe:
+    """`recipe` for films with sound (`films.film`): the modalities are `video` and `audio`."""
     inputs, views = film(config.modalities)
-    return recipe(name, config, inputs, views, *args, **kwargs)
+    return recipe(name, config, inputs, views, classes, training, batch, task, missing)
 
 
 def _drawn(key: jax.Array, senses: Mapping[str, jax.Array], missing: float) -> dict[str, jax.Array]:

@@ -123,6 +123,9 @@ def test_refusals() -> None:
         one_device(small(), batches, initial={"zorro": {"queries": np.zeros((2, 2))}})
     with pytest.raises(ValueError, match="views .* must be the modalities"):
         zorro_supervised.recipe("x", CONFIG, INPUTS, {"left": VIEWS["left"]}, 4, TRAINING, 32)
+    taken = ZorroConfig({"labels": MODALITIES["left"]}, CONFIG.trunk, readout_heads=2)
+    with pytest.raises(ValueError, match="none of them 'labels'"):
+        zorro_supervised.recipe("x", taken, {}, {"labels": VIEWS["left"]}, 4, TRAINING, 32)
     for changes in ({"task": "words"}, {"missing": 1.0}):
         with pytest.raises(ValueError, match="task is 'classes', of two or more, or 'tags'"):
             small(**changes)
