@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..envs import LAST
-from .scoring import check_model, score_distinct
+from .scoring import DistinctScores, check_model
 from .segments import FRAME, TRUE_REWARD, Segment
 
 
@@ -85,12 +85,12 @@ class EpisodeLabeller:
       distinct: of them, those that it saw: each once a call.
     """
 
-    def __init__(self, model: Any, threshold: float = 1.0, batch: int = 1024):
+    def __init__(self, model: Any, threshold: float = 1.0, batch: int = 256):
         """
         Args:
           model: `model(frames [N, H, W, 3] uint8, N goals) -> [N]` in [0, 1].
           threshold: in (0, 1]; 1 for models that say 0 or 1. Rewards are paid as the model says them.
-          batch: frames of one call of the model at most.
+          batch: frames of one call of the model at most, and of what is scored before hits are looked at again.
 
         Raises:
           ValueError: the model cannot be called, or a number is out of range.
@@ -105,7 +105,7 @@ class EpisodeLabeller:
         self._episodes: list[LabelledEpisode] = []
 
     def score_many(self, segments: Sequence[Segment]) -> list[np.ndarray]:
-        """Rewards of what every row's action led to, in one pass over the model for all segments.
+        """Rewards of what every row's action led to, each distinct frame and goal of all segments once.
 
         `next_observation` is scored: at an episode's end that is its final frame, and not the next episode's first
         one, which stands in the row after.
@@ -114,26 +114,29 @@ class EpisodeLabeller:
           segments: of any streams; of one stream in order.
 
         Returns:
-          `[T]` float32 for each; NaN where no label is needed, because the episode was hit in an earlier
-          segment.
+          `[T]` float32 for each; NaN where no label is needed, because the episode was hit before.
         """
         rewards = [np.full(len(segment.goals), np.nan, np.float32) for segment in segments]
-        seen: set[tuple[int, int]] = set()
-        frames: list[np.ndarray] = []
-        goals: list[str] = []
-        parts = []
-        for segment, of in zip(segments, rewards):
+        first, seen = [], set()
+        for segment in segments:
             stream = (segment.actor, segment.stream)
-            first = 0 if stream in seen else self._first_needed(segment)
+            first.append(0 if stream in seen else self._first_needed(segment))
             seen.add(stream)
-            parts.append(of[first:])
-            frames += list(segment.rows[FRAME][first:])
-            goals += segment.goals[first:]
-        if frames:
-            found, distinct = score_distinct(self.model, frames, goals, self._batch)
-            for part, scores in zip(parts, np.split(found, np.cumsum([len(part) for part in parts])[:-1])):
-                part[:] = scores
-            self.scored, self.distinct = self.scored + len(frames), self.distinct + distinct
+        scores = DistinctScores(self.model, self._batch)
+        # In waves, so that a hit spares the model the rest of its episode.
+        while waiting := [i for i, segment in enumerate(segments) if first[i] < len(segment.goals)]:
+            length = max(1, self._batch // len(waiting))
+            parts = [slice(first[i], first[i] + length) for i in waiting]
+            frames = [frame for i, part in zip(waiting, parts) for frame in segments[i].rows[FRAME][part]]
+            goals = [goal for i, part in zip(waiting, parts) for goal in segments[i].goals[part]]
+            found, taken = scores.of(frames, goals), 0
+            for i, part in zip(waiting, parts):
+                labels = rewards[i][part]  # a view
+                labels[:] = found[taken : taken + len(labels)]
+                taken += len(labels)
+                first[i] = _next_needed(segments[i].rows["step_type"], part.start, labels >= self.threshold)
+            self.scored += len(frames)
+        self.distinct += scores.distinct
         return rewards
 
     def apply(self, segment: Segment, rewards: np.ndarray) -> Labelled:
@@ -225,8 +228,23 @@ class EpisodeLabeller:
         dropping = stream.dropping if _follows(stream, segment) else segment.number > 0
         if not dropping:
             return 0
-        ends = np.flatnonzero(segment.rows["step_type"] == LAST)
-        return int(ends[0]) + 1 if len(ends) else length
+        return _after_episode(segment.rows["step_type"], 0)
+
+
+def _after_episode(step_type: np.ndarray, row: int) -> int:
+    """The row after the episode that a row belongs to; the segment's length where it goes on beyond."""
+    ends = np.flatnonzero(step_type[row:] == LAST)
+    return row + int(ends[0]) + 1 if len(ends) else len(step_type)
+
+
+def _next_needed(step_type: np.ndarray, start: int, hits: np.ndarray) -> int:
+    """The first row beyond some, [start, start + len(hits)), whose label decides anything."""
+    needed = start
+    for hit in (start + np.flatnonzero(hits)).tolist():
+        # Another one of the same episode says nothing new.
+        if hit >= needed:
+            needed = _after_episode(step_type, hit)
+    return max(needed, start + len(hits))
 
 
 def _episodes(step_type: np.ndarray) -> list[tuple[int, int]]:

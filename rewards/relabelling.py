@@ -9,7 +9,7 @@ import numpy as np
 
 from ..agents import HistoryError, HistoryReader, HistoryWriter, Manifest
 from ..envs import LAST, detokenize_mission
-from .scoring import RewardModel, check_model, score_distinct
+from .scoring import DistinctScores, RewardModel, check_model
 
 
 _EXTRA = "true_reward"
@@ -153,4 +153,5 @@ def _score(
 ) -> tuple[np.ndarray, int]:
     chosen = [frames[row, time] for row, time in places]
     texts = [str(goals[row, time]) for row, time in places]
-    return score_distinct(model, chosen, texts, batch)
+    scores = DistinctScores(model, batch)
+    return scores.of(chosen, texts), scores.distinct

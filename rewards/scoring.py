@@ -48,28 +48,41 @@ def score(model: RewardModel, frames: np.ndarray, goals: Sequence[str]) -> np.nd
     return rewards
 
 
-def score_distinct(
-    model: RewardModel, frames: Sequence[np.ndarray], goals: Sequence[str], batch: int
-) -> tuple[np.ndarray, int]:
-    """Scores every distinct (frame, goal) once, by a hash of the frame's bytes.
+class DistinctScores:
+    """Scores every distinct (frame, goal) once, by a hash of the frame's bytes, as long as it lives.
 
-    Args:
-      model: a callable.
-      frames: N of `[H, W, 3]` uint8, all of one shape.
-      goals: N texts.
-      batch: frames of one call of the model at most.
-
-    Returns:
-      Rewards `[N]` float32, and how many pairs were distinct.
+    Attributes:
+      distinct: pairs that the model has seen.
     """
-    places: dict[tuple[bytes, str], int] = {}
-    where = [places.setdefault(pair, len(places)) for pair in zip(frame_keys(frames), goals)]
-    # Numbers of pairs grow by one with each new pair, where it stands for the first time.
-    chosen: list[int] = np.unique(where, return_index=True)[1].tolist()
-    found = np.empty(len(chosen), np.float32)
-    for first in range(0, len(chosen), batch):
-        part = chosen[first : first + batch]
-        found[first : first + batch] = score(
-            model, np.stack([frames[i] for i in part]), [goals[i] for i in part]
-        )
-    return found[np.asarray(where, int)], len(chosen)
+
+    def __init__(self, model: RewardModel, batch: int):
+        """
+        Args:
+          model: a callable.
+          batch: frames of one call of the model at most.
+        """
+        self._model, self._batch = model, batch
+        self._places: dict[tuple[bytes, str], int] = {}
+        self._found: list[float] = []
+
+    @property
+    def distinct(self) -> int:
+        return len(self._found)
+
+    def of(self, frames: Sequence[np.ndarray], goals: Sequence[str]) -> np.ndarray:
+        """Rewards `[N]` float32.
+
+        Args:
+          frames: N of `[H, W, 3]` uint8, all of one shape.
+          goals: N texts.
+        """
+        where, new = np.empty(len(frames), int), []
+        for i, pair in enumerate(zip(frame_keys(frames), goals)):
+            where[i] = self._places.setdefault(pair, len(self._places))
+            if where[i] == len(self._found) + len(new):
+                new.append(i)
+        for first in range(0, len(new), self._batch):
+            part = new[first : first + self._batch]
+            found = score(self._model, np.stack([frames[i] for i in part]), [goals[i] for i in part])
+            self._found += found.tolist()
+        return np.asarray(self._found, np.float32)[where]

@@ -151,6 +151,22 @@ def test_every_pair_is_seen_once_a_call_and_dropped_rows_are_not_seen():
     np.testing.assert_array_equal(model.frames[-1], plain)
 
 
+def test_what_follows_a_hit_is_not_asked_for_up_to_the_next_episode():
+    model, plain, hit = Counting(), [frame(i) for i in range(8)], frame(9, True)
+    # Row 1 is a hit of the episode of rows 0 to 5; with two rows at a time rows 2 to 5 are left out.
+    one = segment(0, [plain[0]] * 8, [plain[0], hit, *plain[2:]], ends={5: 1.0})
+    labeller = EpisodeLabeller(model, batch=2)
+    (rewards,) = labeller.score_many([one])
+    np.testing.assert_array_equal(rewards, np.array([0, 1, *[np.nan] * 4, 0, 0], np.float32))
+    assert [image[0, 0, 0] for image in model.frames] == [0, 9, 6, 7] and labeller.scored == 4
+    # What a wave has shown of the next episode stays: here row 2 is its first, a hit, and row 3 its end.
+    two = segment(
+        0, [plain[0]] * 6, [hit, plain[1], hit, plain[3], plain[4], plain[5]], ends={1: 1.0, 3: 1.0}
+    )
+    (rewards,) = EpisodeLabeller(green, batch=3).score_many([two])
+    np.testing.assert_array_equal(rewards, np.array([1, 0, 1, np.nan, 0, 0], np.float32))
+
+
 def test_repeats_leave_nothing_and_a_restarted_actor_begins_anew():
     labeller = EpisodeLabeller(green)
     plain, hit = frame(1), frame(2, True)
@@ -216,12 +232,13 @@ def cut_episode(episode):
 
 
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize(("unroll", "period"), [(5, 5), (6, 2), (3, 1)])
-def test_streams_of_any_cut_are_the_references(seed, unroll, period):
+@pytest.mark.parametrize(("unroll", "period", "batch"), [(5, 5, 256), (6, 2, 4), (3, 1, 1)])
+def test_streams_of_any_cut_are_the_references(seed, unroll, period, batch):
     rng = np.random.default_rng(seed)
     length, parts = 7, 30
     streams = [random_stream(rng, length * parts) for _ in range(2)]
-    labeller, splicers = EpisodeLabeller(green), [StreamSplicer(unroll, period) for _ in streams]
+    labeller = EpisodeLabeller(green, batch=batch)
+    splicers = [StreamSplicer(unroll, period) for _ in streams]
     items: list[list[dict]] = [[], []]
     waiting: list[Segment] = []
     for number in range(parts):
