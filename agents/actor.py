@@ -51,7 +51,7 @@ class Actor:
     def __init__(
         self,
         agent: Agent,
-        environments: Sequence[dm_env.Environment],
+        environments: Sequence[dm_env.Environment] | HostStreams,
         seed: int,
         mode: str = EXPLORE,
         rewards_shown: bool = True,
@@ -61,13 +61,14 @@ class Actor:
 
         Args:
           agent: its `act` is called batched, `initial_memory` once a stream.
-          environments: N of one kind.
+          environments: N of one kind, or streams that have just begun.
           seed: of the actions; the environments have seeds of their own.
           mode: EXPLORE or EVALUATE.
           rewards_shown: whether the agent sees the rewards; else zeros, as where rewards are known only later.
           reads: the keys of the observations that the agent was made for; None for observations as they are.
         """
-        self.streams, self.time = HostStreams(environments), 0
+        self.streams = environments if isinstance(environments, HostStreams) else HostStreams(environments)
+        self.time = 0
         self._rewards_shown, self._reads = rewards_shown, reads
         count = len(self.streams)
         self.memory = jax.vmap(lambda _: agent.initial_memory())(np.arange(count))

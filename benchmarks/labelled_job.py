@@ -42,6 +42,9 @@ def main() -> None:
         "--card", type=pathlib.Path, help="of that model in bfloat16; made where it is not given"
     )
     parser.add_argument("--steps", type=int, default=400_000, help="that each job learns from")
+    parser.add_argument(
+        "--reward-place", default="labeller", choices=("labeller", "inline"), help="where the CLIP is asked"
+    )
     parser.add_argument("--objects", type=int, default=4)
     parser.add_argument("--max-steps", type=int, default=32)
     parser.add_argument("--episodes", type=int, default=400, help="random walks that the card is made from")
@@ -52,7 +55,8 @@ def main() -> None:
     parser.add_argument("--json", type=pathlib.Path, default=RESULTS / "labelled_job.json")
     arguments = parser.parse_args()
     result = circumstances("labelled_job") | {
-        key: getattr(arguments, key) for key in ("family", "agent", "steps", "objects", "max_steps", "seed")
+        key: getattr(arguments, key)
+        for key in ("family", "agent", "steps", "reward_place", "objects", "max_steps", "seed")
     }
     with tempfile.TemporaryDirectory() as temporary:
         out = pathlib.Path(temporary) if arguments.out is None else arguments.out
@@ -65,14 +69,16 @@ def main() -> None:
     print(f"waits for labels: {result['waits_for_labels']:.3f} of the learner's time")
     # One file for jobs of all families, agents and models; the same job again takes its old place.
     kept = json.loads(arguments.json.read_text()) if arguments.json.exists() else {}
-    kept[f"{arguments.family} {arguments.agent} {arguments.model.name}"] = result
+    place = [] if arguments.reward_place == "labeller" else [arguments.reward_place]
+    kept[" ".join([arguments.family, arguments.agent, arguments.model.name, *place])] = result
     write(arguments.json, kept)
 
 
 def compare(arguments: argparse.Namespace, out: pathlib.Path, card: pathlib.Path) -> dict[str, Any]:
     """Runs both jobs; what each says of itself, and by how much more the labelled one's learner waits."""
     reward = ["model", f"local-dir:{arguments.model.resolve()}", "family", arguments.family]
-    paid = ["--reward", REWARD, "--reward-arguments", *reward, "precision", "bf16", "card", str(card)]
+    paid = ["--reward", REWARD, "--reward-place", arguments.reward_place]
+    paid += ["--reward-arguments", *reward, "precision", "bf16", "card", str(card)]
     truth, labelled = _run(arguments, out, "truth", []), _run(arguments, out, "labelled", paid)
     return {
         "truth": truth,

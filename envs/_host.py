@@ -76,21 +76,34 @@ def step_streams(
     succeeded: Any = jax.vmap(success)(states) if callable(success) else None
     last = timesteps.step_type == LAST
 
-    def begin(data, states, observations):
-        fresh_keys, fresh, first = reset_streams(environment, jax.random.wrap_key_data(data), tasks)
-
-        def choose(new, old):
-            return jnp.where(last.reshape(-1, *[1] * (old.ndim - 1)), new, old)
-
-        new = (jax.random.key_data(fresh_keys), fresh, first.observation)
-        return jax.tree.map(choose, new, (data, states, observations))
-
     # Most steps end no episode, and a reset costs as much as a step.
-    data, states, shown = jax.lax.cond(
-        last.any(), begin, lambda *old: old, jax.random.key_data(keys), states, timesteps.observation
+    keys, states, shown = jax.lax.cond(
+        last.any(),
+        lambda *old: begin_streams(environment, tasks, last, *old),
+        lambda *old: old,
+        keys,
+        states,
+        timesteps.observation,
     )
-    next_keys: Any = jax.random.wrap_key_data(data)
-    return next_keys, states, timesteps, shown, succeeded
+    return keys, states, timesteps, shown, succeeded
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def begin_streams(
+    environment: Environment,
+    tasks: Task,
+    which: jax.Array,
+    keys: jax.Array,
+    states: State,
+    observations: Observation,
+) -> tuple[jax.Array, State, Observation]:
+    """`keyed_reset` of those of N streams that `which`, bool `[N]`, says; the others stay as they are."""
+    fresh_keys, fresh, first = reset_streams(environment, keys, tasks)
+
+    def choose(new, old):
+        return jnp.where(which.reshape(-1, *[1] * (old.ndim - 1)), new, old)
+
+    return jax.tree.map(choose, (fresh_keys, fresh, first.observation), (keys, states, observations))
 
 
 class Host:

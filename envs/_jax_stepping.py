@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._host import Host, conform_action, reset_streams, step_streams, to_numpy
+from ._host import Host, begin_streams, conform_action, reset_streams, step_streams, to_numpy
 from ._jax_to_dm_env import JaxToDmEnv
 from ._stepping import Stepped
 from ._types import LAST
@@ -49,7 +49,7 @@ class JaxStepping:
         return to_numpy(timestep.observation)
 
     def step(self, actions: np.ndarray) -> Stepped:
-        """See `Stepping`."""
+        """See `OneByOne`."""
         actions = conform_action(self._spec, actions, (len(self._hosts),))
         self._keys, self._states, timestep, shown, succeeded = step_streams(
             self._environment, self._keys, self._tasks, self._states, actions
@@ -65,6 +65,15 @@ class JaxStepping:
                 self._hosts[i].success = success
         self._note_tasks(ended)
         return Stepped(kinds, rewards, discounts, to_numpy(timestep.observation), shown, successes)
+
+    def begin(self, which: np.ndarray, shown: Any) -> Any:
+        """See `OneByOne`."""
+        chosen = np.isin(np.arange(len(self._hosts)), which)
+        self._keys, self._states, shown = begin_streams(
+            self._environment, self._tasks, chosen, self._keys, self._states, shown
+        )
+        self._note_tasks(which)
+        return to_numpy(shown)
 
     def _note_tasks(self, begun: Any) -> None:
         """Tells the hosts whose episode has begun which task it has."""

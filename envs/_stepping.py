@@ -63,6 +63,23 @@ class OneByOne:
             kinds, rewards, discounts, _stack(led_to) if ended else observation, observation, successes
         )
 
+    def begin(self, which: np.ndarray, shown: Any) -> Any:
+        """Begins the next episode in some streams, whatever the environments' own are.
+
+        Args:
+          which: indices.
+          shown: observations `[N, …]`.
+
+        Returns:
+          The same with the first ones of these episodes, arrays of their own.
+        """
+        shown = jax.tree.map(np.copy, shown)
+        for i in which:
+            first = self._environments[i].reset().observation
+            for whole, part in zip(jax.tree.leaves(shown), jax.tree.leaves(first)):
+                whole[i] = part
+        return shown
+
 
 def _stack(observations: list[Any]) -> Any:
     return jax.tree.map(lambda *parts: np.stack(parts), *observations)

@@ -1,13 +1,13 @@
 """Host environments that step together, each as one stream that runs on through episode ends."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import dm_env
 import numpy as np
 
 from ._jax_stepping import JaxStepping, hosts_of
-from ._stepping import OneByOne
+from ._stepping import OneByOne, Stepped
 from ._types import FIRST, LAST
 
 
@@ -68,7 +68,7 @@ class HostStreams:
 
     def step(self, actions: np.ndarray) -> dm_env.TimeStep:
         """Steps every environment with its action `[N, …]` and begins the next episode where one ended."""
-        kinds, rewards, discounts, self.next_observation, shown, successes = self._stepping.step(actions)
+        kinds, rewards, discounts, self.next_observation, shown, successes = self._advance(actions)
         self._returns += rewards
         self._lengths += 1
         for i in np.flatnonzero(kinds == LAST):
@@ -80,6 +80,14 @@ class HostStreams:
         """The episodes that have ended since the last call, oldest first."""
         taken, self.episodes = self.episodes, []
         return taken
+
+    def _advance(self, actions: np.ndarray) -> Stepped:
+        """One step everywhere. Who overrides it may pay otherwise, and end episodes: see `_begin`."""
+        return self._stepping.step(actions)
+
+    def _begin(self, which: np.ndarray, shown: Any) -> Any:
+        """Begins the next episode in some streams; what is shown `[N, …]`, with its first observations there."""
+        return self._stepping.begin(which, shown)
 
     def _end(self, i: int, successes: Mapping[int, bool]) -> None:
         total = float(self._returns[i])

@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from .hits import first_hit_precision as first_hit_precision
     from .hits import first_hits as first_hits
     from .inline import InlineReward as InlineReward
+    from .inline import InlineStreams as InlineStreams
     from .jax_clip import JaxClip as JaxClip
     from .labelling import EpisodeLabeller as EpisodeLabeller
     from .labelling import Labelled as Labelled
@@ -136,7 +137,7 @@ _HOMES = {
         "first_hit_precision",
         "first_hits",
     ),
-    "inline": ("InlineReward",),
+    "inline": ("InlineReward", "InlineStreams"),
     "jax_clip": ("JaxClip",),
     "labelling": (
         "EpisodeLabeller",

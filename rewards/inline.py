@@ -1,12 +1,14 @@
 """Rewards by a model in the environment loop: the simplest place for them, where the actor can wait."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import dm_env
 import numpy as np
 from dm_env import specs
 
+from ..envs import LAST, HostStreams
+from ..envs._stepping import Stepped
 from .goal_text import goal_of as _goal_of
 from .scoring import check_model, score
 
@@ -38,8 +40,7 @@ class InlineReward(dm_env.Environment):
         Raises:
           ValueError: the model cannot be called, or the threshold lies outside (0, 1].
         """
-        if not 0 < threshold <= 1:
-            raise ValueError(f"threshold must lie in (0, 1], got {threshold}.")
+        _check_threshold(threshold)
         self._environment, self._model = environment, check_model(model)
         self._goal_of, self._threshold = goal_of, threshold
         self._running = self._ended = False
@@ -89,3 +90,62 @@ class InlineReward(dm_env.Environment):
 
     def close(self) -> None:
         self._environment.close()
+
+
+class InlineStreams(HostStreams):
+    """Streams that are paid as `InlineReward` pays, the frames of all of them in one call of the model.
+
+    Environments that step together (`HostStreams`) go on doing so.
+    """
+
+    def __init__(
+        self,
+        environments: Sequence[dm_env.Environment],
+        model: Any,
+        goal_of: Callable[[Any], str] = _goal_of,
+        threshold: float = 1.0,
+    ):
+        """Resets every environment.
+
+        Args:
+          environments: their observations have the key `image`, `[H, W, 3]` uint8.
+          model: `model(frames [N, H, W, 3], N goals) -> [N]` in [0, 1].
+          goal_of: the goal of an environment's episode.
+          threshold: the reward from which a step is a hit.
+
+        Raises:
+          ValueError: as `HostStreams`, or the model cannot be called, or the threshold lies outside (0, 1].
+        """
+        _check_threshold(threshold)
+        self._model, self._goal_of, self._threshold = check_model(model), goal_of, threshold
+        super().__init__(environments)
+        self._true_returns = np.zeros(len(environments))
+
+    def _advance(self, actions: np.ndarray) -> Stepped:
+        goals = [
+            self._goal_of(environment) for environment in self.environments
+        ]  # Before the step, of this episode.
+        stepped = super()._advance(actions)
+        rewards = score(self._model, stepped.led_to["image"], goals)
+        hits = rewards >= self._threshold
+        self._true_returns += stepped.rewards
+        successes, cut = dict(stepped.successes), hits & (stepped.kinds != LAST)
+        for i in np.flatnonzero(cut | (stepped.kinds == LAST)).tolist():
+            if getattr(self.environments[i], "success", None) is None:
+                successes[i] = bool(self._true_returns[i] > 0)
+            elif cut[i]:  # Before the environment's own end its fact is of an earlier episode.
+                successes[i] = False
+            self._true_returns[i] = 0.0
+        return Stepped(
+            np.where(hits, np.int32(LAST), stepped.kinds),
+            rewards,
+            np.where(hits, np.float32(0), stepped.discounts),
+            stepped.led_to,
+            self._begin(np.flatnonzero(cut), stepped.shown) if cut.any() else stepped.shown,
+            successes,
+        )
+
+
+def _check_threshold(threshold: float) -> None:
+    if not 0 < threshold <= 1:
+        raise ValueError(f"threshold must lie in (0, 1], got {threshold}.")

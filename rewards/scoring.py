@@ -76,7 +76,7 @@ class DistinctScores:
           frames: N of `[H, W, 3]` uint8, all of one shape.
           goals: N texts.
         """
-        where, new = np.empty(len(frames), int), []
+        where, new = np.empty(len(frames), int), list[int]()
         for i, pair in enumerate(zip(frame_keys(frames), goals)):
             where[i] = self._places.setdefault(pair, len(self._places))
             if where[i] == len(self._found) + len(new):

@@ -12,7 +12,7 @@ import numpy as np
 from ...agents import HISTORIES_TABLE, Actor, HistoryRecorder, Rows, TrajectoryCutter, block_item, to_item
 from ...envs import LAST, HostStreams
 from ...rewards.goal_text import goal_of
-from ...rewards.inline import InlineReward
+from ...rewards.inline import InlineStreams
 from ...rewards.segments import BundleCutter
 from ..job_config import JobConfig, job_from_settings
 from ..job_histories import history_manifest
@@ -45,13 +45,14 @@ def run(context: Context) -> None:
     environments = [
         make_environment(config, number, i, context.incarnation) for i in range(config.environments)
     ]
-    if config.reward is not None and not config.labelled:
-        model = reward_model(config)
-        environments = [InlineReward(e, model, threshold=config.reward_threshold) for e in environments]
-    seed = (config.seed * 1000 + number) * 1000 + context.incarnation
-    actor = Actor(
-        made.agent, environments, seed % 2**31, rewards_shown=config.reward is None, reads=config.reads
+    inline = config.reward is not None and not config.labelled
+    streams = (
+        InlineStreams(environments, reward_model(config), threshold=config.reward_threshold)
+        if inline
+        else HostStreams(environments)
     )
+    seed = (config.seed * 1000 + number) * 1000 + context.incarnation
+    actor = Actor(made.agent, streams, seed % 2**31, rewards_shown=config.reward is None, reads=config.reads)
     items = _Bundles(actor.streams, config, context.incarnation) if config.labelled else _Trajectories(config)
     recording = _Recording(context, config, number) if config.history_steps else None
     steps, since, written = 0, time.monotonic(), 0

@@ -3,16 +3,18 @@
 from typing import Any, NamedTuple
 
 import dm_env
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from dm_env import specs
 from limbeck.agents import Actor, Agent, TrajectoryCutter, to_item, trajectory_spec
-from limbeck.envs import LAST, MID
+from limbeck.envs import LAST, MID, HostStreams, make_hosted
 from limbeck.rewards import (
     BundleCutter,
     EpisodeLabeller,
     InlineReward,
+    InlineStreams,
     Segment,
     StreamSplicer,
     bundle_signature,
@@ -30,13 +32,13 @@ def green(frames: np.ndarray, goals: Any) -> np.ndarray:
 class Counting:
     """A model that notes what it was asked."""
 
-    def __init__(self):
-        self.frames, self.goals = [], []
+    def __init__(self, model: Any = green):
+        self.model, self.frames, self.goals = model, [], []
 
     def __call__(self, frames, goals):
         self.frames += list(frames)
         self.goals += list(goals)
-        return green(frames, goals)
+        return self.model(frames, goals)
 
 
 def frame(number: int, is_green: bool = False) -> np.ndarray:
@@ -442,6 +444,59 @@ def test_inline_rewards_end_the_episode_and_keep_the_truth():
         # Before its own end the environment's fact is of an earlier episode.
         assert environment.success() == (length == 7 and environment.episode % 2 == 0)
     assert environment.step(0).first()  # As any environment after its last step.
+
+
+def follow(streams: HostStreams, steps: int, actions: int) -> list:
+    rng, shown = np.random.default_rng(0), []
+    for _ in range(steps):
+        shown.append((streams.step(rng.integers(0, actions, len(streams))), streams.next_observation))
+    return [shown, streams.take_episodes()]
+
+
+def carrying(frames: np.ndarray, goals: Any) -> np.ndarray:
+    """1 for some frames and goals, as good as drawn."""
+    return np.array([(int(f.sum()) + len(goal)) % 7 == 0 for f, goal in zip(frames, goals)], np.float32)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda seed: Corridor(),
+        # Those step together, and draw a goal for each episode.
+        lambda seed: make_hosted(
+            "rooms", seed, family="lift", size=5, objects=3, max_steps=9, task="sampled"
+        ),
+    ],
+)
+def test_streams_that_are_paid_together_are_those_paid_one_by_one(make):
+    """Time-steps, final observations and episodes with their successes: all the same, to the type."""
+    model = green if isinstance(make(0), Corridor) else carrying
+    one = HostStreams([InlineReward(make(seed), model) for seed in range(3)])
+    calls = Counting(model)
+    together = InlineStreams([make(seed) for seed in range(3)], calls)
+    expected, found = follow(one, 60, 3), follow(together, 60, 3)
+    jax.tree.map(np.testing.assert_array_equal, expected[0], found[0])
+    assert jax.tree.map(lambda leaf: leaf.dtype, expected[0]) == jax.tree.map(
+        lambda leaf: leaf.dtype, found[0]
+    )
+    assert found[1] == expected[1] and len(found[1]) > 20 and len(calls.frames) == 180
+    assert {step.discount[0] for step, _ in found[0]} == {0.0, 1.0}
+
+
+def test_inline_streams_tell_success_by_the_true_return_where_nothing_else_does():
+    class Silent(Corridor):
+        success = None
+
+        def step(self, action):
+            return super().step(action)._replace(reward=0.125 if self.episode == 0 else 0.0)
+
+    # Two episodes, hit after 2 and 5 steps, of which the first truly pays.
+    streams = InlineStreams([Silent()], green)
+    for _ in range(7):
+        streams.step(np.zeros(1, int))
+    assert streams.take_episodes() == [(0, 1.0, 2, True), (0, 1.0, 5, False)]
+    with pytest.raises(ValueError, match="threshold must lie"):
+        InlineStreams([Silent()], green, threshold=2.0)
 
 
 def test_an_environment_without_a_goal_is_refused():
