@@ -29,6 +29,9 @@ _AGENTS = {
     "ppo": {"settings.learning-rate": 5e-4, "settings.entropy-cost": 0.02, "settings.epochs": 3},
     "dqn": {"evaluation.mode": "evaluate"},
 }
+# What it reads, and with what.
+_SYMBOLS = ["--reads", "symbols", "direction", "text", "--torso", "goal"]
+_PIXELS = ["--reads", "image", "text"]
 # Rows of metrics.csv, five seconds each, until everything is compiled and the first batches have come.
 _WARM_UP = 3
 
@@ -45,6 +48,11 @@ def main() -> None:
     parser.add_argument(
         "--reward-place", default="labeller", choices=("labeller", "inline"), help="where the CLIP is asked"
     )
+    parser.add_argument(
+        "--pixels",
+        action="store_true",
+        help="the agent reads the picture and the text, with the default torso",
+    )
     parser.add_argument("--objects", type=int, default=4)
     parser.add_argument("--max-steps", type=int, default=32)
     parser.add_argument("--episodes", type=int, default=400, help="random walks that the card is made from")
@@ -56,7 +64,7 @@ def main() -> None:
     arguments = parser.parse_args()
     result = circumstances("labelled_job") | {
         key: getattr(arguments, key)
-        for key in ("family", "agent", "steps", "reward_place", "objects", "max_steps", "seed")
+        for key in ("family", "agent", "steps", "reward_place", "pixels", "objects", "max_steps", "seed")
     }
     with tempfile.TemporaryDirectory() as temporary:
         out = pathlib.Path(temporary) if arguments.out is None else arguments.out
@@ -69,8 +77,9 @@ def main() -> None:
     print(f"waits for labels: {result['waits_for_labels']:.3f} of the learner's time")
     # One file for jobs of all families, agents and models; the same job again takes its old place.
     kept = json.loads(arguments.json.read_text()) if arguments.json.exists() else {}
-    place = [] if arguments.reward_place == "labeller" else [arguments.reward_place]
-    kept[" ".join([arguments.family, arguments.agent, arguments.model.name, *place])] = result
+    name = [arguments.family, arguments.agent, arguments.model.name]
+    name += [arguments.reward_place] if arguments.reward_place != "labeller" else []
+    kept[" ".join([*name, "pixels"] if arguments.pixels else name)] = result
     write(arguments.json, kept)
 
 
@@ -110,8 +119,9 @@ def _run(arguments: argparse.Namespace, out: pathlib.Path, name: str, paid: list
     rooms |= {"task": "sampled", "reward": "none" if paid else "true"}
     _limbeck(
         ["run", "minigrid", "--name", name, "--runs-dir", str(out), "--seed", str(arguments.seed)]
-        + ["--env", "rooms", "--env-arguments", *_words(rooms), "--reads", "symbols", "direction", "text"]
-        + ["--torso", "goal", "--agent", arguments.agent]
+        + ["--env", "rooms", "--env-arguments", *_words(rooms)]
+        + (_PIXELS if arguments.pixels else _SYMBOLS)
+        + ["--agent", arguments.agent]
         + ["--steps", str(arguments.steps), "--target-success", "None", "--settings.hidden", "256", "128"]
         + [word for key, value in _AGENTS[arguments.agent].items() for word in (f"--{key}", str(value))]
         + ["--evaluation.episodes", "400", "--evaluation.environments", "50", "--evaluation.every-s", "0"]

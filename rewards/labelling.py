@@ -24,6 +24,10 @@ from .scoring import DistinctScores, check_model
 from .segments import FRAME, TRUE_REWARD, Segment
 
 
+# Frames that are scored before hits are looked at again, while there are hits.
+_WAVE = 256
+
+
 class Labelled(NamedTuple):
     """What is left of a segment.
 
@@ -85,12 +89,12 @@ class EpisodeLabeller:
       distinct: of them, those that it saw: each once a call.
     """
 
-    def __init__(self, model: Any, threshold: float = 1.0, batch: int = 256):
+    def __init__(self, model: Any, threshold: float = 1.0, batch: int = 1024):
         """
         Args:
           model: `model(frames [N, H, W, 3] uint8, N goals) -> [N]` in [0, 1].
           threshold: in (0, 1]; 1 for models that say 0 or 1. Rewards are paid as the model says them.
-          batch: frames of one call of the model at most, and of what is scored before hits are looked at again.
+          batch: frames of one call of the model at most.
 
         Raises:
           ValueError: the model cannot be called, or a number is out of range.
@@ -101,6 +105,7 @@ class EpisodeLabeller:
             raise ValueError(f"batch must be at least 1, got {batch}.")
         self.model, self.threshold, self._batch = check_model(model), threshold, batch
         self.scored = self.distinct = 0
+        self._wave = min(_WAVE, batch)
         self._streams: dict[tuple[int, int], _Stream] = {}
         self._episodes: list[LabelledEpisode] = []
 
@@ -123,9 +128,10 @@ class EpisodeLabeller:
             first.append(0 if stream in seen else self._first_needed(segment))
             seen.add(stream)
         scores = DistinctScores(self.model, self._batch)
-        # In waves, so that a hit spares the model the rest of its episode.
+        # In waves, so that a hit spares the model the rest of its episode. Where there are none larger batches are
+        # better ones.
         while waiting := [i for i, segment in enumerate(segments) if first[i] < len(segment.goals)]:
-            length = max(1, self._batch // len(waiting))
+            length = max(1, self._wave // len(waiting))
             parts = [slice(first[i], first[i] + length) for i in waiting]
             frames = [frame for i, part in zip(waiting, parts) for frame in segments[i].rows[FRAME][part]]
             goals = [goal for i, part in zip(waiting, parts) for goal in segments[i].goals[part]]
@@ -136,6 +142,8 @@ class EpisodeLabeller:
                 taken += len(labels)
                 first[i] = _next_needed(segments[i].rows["step_type"], part.start, labels >= self.threshold)
             self.scored += len(frames)
+            hit = bool((found >= self.threshold).any())
+            self._wave = min(_WAVE if hit else 2 * self._wave, self._batch)
         self.distinct += scores.distinct
         return rewards
 
