@@ -24,6 +24,7 @@ def clip_reward(
     in_jax: bool = False,
     precision: Literal["fp32", "bf16"] = "fp32",
     cache: int = 100_000,
+    cache_directory: str = "",
 ) -> Any:
     """An `EncoderReward` of a CLIP about the goals of a family, calibrated where a card is given.
 
@@ -38,7 +39,8 @@ def clip_reward(
       in_jax: the same network in JAX; it takes local directories.
       precision: of the network in PyTorch; `bf16` is some twice as fast on processors that have it, and needs a card of
         its own.
-      cache: embeddings that are kept.
+      cache: embeddings that are kept in memory.
+      cache_directory: where embeddings are kept on disk too, for other processes and later runs.
 
     Raises:
       RewardError: an unknown family, style or head.
@@ -51,7 +53,9 @@ def clip_reward(
     goals = [goal.text(style) for goal in family_goals(family)]
     encoder: Any = _encoder(model, in_jax, precision)
     made = EncoderReward(
-        CachedEncoder(encoder, cache), _head(head, goals, family, temperature, encoder), goals
+        CachedEncoder(encoder, cache, cache_directory or None),
+        _head(head, goals, family, temperature, encoder),
+        goals,
     )
     return CalibratedReward(made, load_card(card), allow_abstained=True) if card else made
 

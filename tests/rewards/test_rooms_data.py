@@ -9,7 +9,7 @@ from limbeck.envs.facts import OBJECTS, FactArrays, to_facts
 from limbeck.envs.goals import Goal, is_true, parse_goal, split_goals
 from limbeck.rewards.caption_data import CaptionConfig, CaptionedFrames, walked_frames
 from limbeck.rewards.card import load_card
-from limbeck.rewards.clip_reward import family_goals
+from limbeck.rewards.clip_reward import clip_reward, family_goals
 from limbeck.rewards.contract import RewardError
 from limbeck.rewards.frames import DEMONSTRATION, NEAR_MISS, RESET, WALK, join
 from limbeck.rewards.room_frames import (
@@ -202,6 +202,12 @@ def test_train_and_judge_by_the_command(tmp_path, capsys) -> None:
     assert (tmp_path / "report" / "report.html").exists()
     # The card belongs to this model: another head is refused, the same one is taken.
     assert main(["rewards", "check", name, *about, "card", str(tmp_path / "report" / "card.json")]) == 0
+    # Another process finds on disk what this one has encoded.
+    model, disk = f"local-dir:{tmp_path / 'clips' / 'xxs'}", str(tmp_path / "cache")
+    rewards = [clip_reward(model, "lift", cache_directory=disk) for _ in range(2)]
+    frames = np.random.default_rng(0).integers(0, 256, (5, 56, 56, 3), np.uint8)
+    np.testing.assert_array_equal(*(reward.embed(frames) for reward in rewards))
+    assert [reward.encoder.stats().made for reward in rewards] == [5, 0]
     wrong = [*about, "head", "softmax", "card", str(tmp_path / "report" / "card.json")]
     capsys.readouterr()
     assert main(["rewards", "check", name, *wrong]) == 2
