@@ -1,4 +1,4 @@
-"""A job in rooms that a CLIP pays, beside the same job paid by the truth.
+"""A job in rooms or on screens that a CLIP pays, beside the same job paid by the truth.
 
 limbeck rewards train --out runs/clips --sizes xs
 python -m benchmarks.labelled_job --model runs/clips/xs --family lift     # about ten minutes on two cores
@@ -29,9 +29,11 @@ _AGENTS = {
     "ppo": {"settings.learning-rate": 5e-4, "settings.entropy-cost": 0.02, "settings.epochs": 3},
     "dqn": {"evaluation.mode": "evaluate"},
 }
-# What it reads, and with what.
-_SYMBOLS = ["--reads", "symbols", "direction", "text", "--torso", "goal"]
+# What it reads, and with what; of both worlds.
+_ROOMS = ["--reads", "symbols", "direction", "text", "--torso", "goal"]
+_SCREENS = ["--reads", "symbols", "labels", "text", "--torso", "goal"]
 _PIXELS = ["--reads", "image", "text"]
+_APPS = {"open_common": "common", "open_diverse": "diverse"}
 # Rows of metrics.csv, five seconds each, until everything is compiled and the first batches have come.
 _WARM_UP = 3
 
@@ -39,7 +41,7 @@ _WARM_UP = 3
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", type=pathlib.Path, required=True, help="directory of a trained CLIP")
-    parser.add_argument("--family", default="lift", choices=("find", "lift", "place"))
+    parser.add_argument("--family", default="lift", choices=("find", "lift", "place", *_APPS))
     parser.add_argument("--agent", default="ppo", choices=tuple(_AGENTS))
     parser.add_argument(
         "--card", type=pathlib.Path, help="of that model in bfloat16; made where it is not given"
@@ -53,8 +55,10 @@ def main() -> None:
         action="store_true",
         help="the agent reads the picture and the text, with the default torso",
     )
-    parser.add_argument("--objects", type=int, default=4)
-    parser.add_argument("--max-steps", type=int, default=32)
+    parser.add_argument("--objects", type=int, default=4, help="of rooms")
+    parser.add_argument(
+        "--max-steps", type=int, help="of an episode: 32 in rooms and 16 on screens by default"
+    )
     parser.add_argument("--episodes", type=int, default=400, help="random walks that the card is made from")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
@@ -62,6 +66,7 @@ def main() -> None:
     )
     parser.add_argument("--json", type=pathlib.Path, default=RESULTS / "labelled_job.json")
     arguments = parser.parse_args()
+    arguments.max_steps = arguments.max_steps or (16 if arguments.family in _APPS else 32)
     result = circumstances("labelled_job") | {
         key: getattr(arguments, key)
         for key in ("family", "agent", "steps", "reward_place", "pixels", "objects", "max_steps", "seed")
@@ -101,9 +106,10 @@ def _make_card(arguments: argparse.Namespace, out: pathlib.Path) -> pathlib.Path
     of_model = _words(
         {"model": f"local-dir:{arguments.model.resolve()}", "family": arguments.family, "precision": "bf16"}
     )
-    told = ["--episodes", str(arguments.episodes), "--env-arguments", "objects", str(arguments.objects)]
-    # Each goal of *Place* alone is true too seldom.
-    told += ["--pooled"] if arguments.family == "place" else []
+    told = ["--episodes", str(arguments.episodes)]
+    told += [] if arguments.family in _APPS else ["--env-arguments", "objects", str(arguments.objects)]
+    # Each goal of these alone is true too seldom.
+    told += ["--pooled"] if arguments.family in ("place", "open_diverse") else []
     place = out / f"card_{arguments.family}"
     _limbeck(
         ["rewards", "evaluate", REWARD, "--arguments", *of_model, "--family", arguments.family, *told]
@@ -115,12 +121,17 @@ def _make_card(arguments: argparse.Namespace, out: pathlib.Path) -> pathlib.Path
 def _run(arguments: argparse.Namespace, out: pathlib.Path, name: str, paid: list[str]) -> dict[str, Any]:
     """Runs a job and reads what it has written."""
     name = f"{arguments.family}_{arguments.agent}_{name}_{arguments.seed}"
-    rooms = {"family": arguments.family, "objects": arguments.objects, "max_steps": arguments.max_steps}
-    rooms |= {"task": "sampled", "reward": "none" if paid else "true"}
+    world, reads = ("screens", _SCREENS) if arguments.family in _APPS else ("rooms", _ROOMS)
+    settings: dict[str, Any] = (
+        {"apps": _APPS[arguments.family], "views": "image,symbols,labels,text"}
+        if world == "screens"
+        else {"family": arguments.family, "objects": arguments.objects}
+    )
+    settings |= {"max_steps": arguments.max_steps, "task": "sampled", "reward": "none" if paid else "true"}
     _limbeck(
         ["run", "minigrid", "--name", name, "--runs-dir", str(out), "--seed", str(arguments.seed)]
-        + ["--env", "rooms", "--env-arguments", *_words(rooms)]
-        + (_PIXELS if arguments.pixels else _SYMBOLS)
+        + ["--env", world, "--env-arguments", *_words(settings)]
+        + (_PIXELS if arguments.pixels else reads)
         + ["--agent", arguments.agent]
         + ["--steps", str(arguments.steps), "--target-success", "None", "--settings.hidden", "256", "128"]
         + [word for key, value in _AGENTS[arguments.agent].items() for word in (f"--{key}", str(value))]
