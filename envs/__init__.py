@@ -66,6 +66,7 @@ from .goals import split_goals as split_goals
 from .goals import tokenize_goal as tokenize_goal
 from .host_streams import Episode as Episode
 from .host_streams import HostStreams as HostStreams
+from .host_streams import Stepped as Stepped
 from .hosted import Hosted as Hosted
 from .hosted import make_hosted as make_hosted
 from .key_to_door import KeyToDoor as KeyToDoor

@@ -139,6 +139,11 @@ class Host:
         """Whether `success` is known: the environment has a `success(state)`."""
         return callable(getattr(self.environment, "success", None))
 
+    @property
+    def success_so_far(self) -> bool:
+        """The environment's `success(state)` of the episode that is running; False where none is."""
+        return self._state is not None and bool(getattr(self.environment, "success")(self._state))  # noqa: B009
+
     def reseed(self, seed: int) -> None:
         """Starts the key's stream again; the task stays."""
         self.key = seed_key(seed)

@@ -41,6 +41,7 @@ class JaxStepping:
         self._tasks = jax.tree.map(lambda *tasks: jnp.stack(tasks), *(host.task for host in hosts))
         self._keys = jnp.stack([host.key for host in hosts])
         self._states: Any = None
+        self._succeeded: Any = None
 
     def reset(self) -> Any:
         """Begins an episode everywhere; the observations `[N, …]`."""
@@ -54,6 +55,7 @@ class JaxStepping:
         self._keys, self._states, timestep, shown, succeeded = step_streams(
             self._environment, self._keys, self._tasks, self._states, actions
         )
+        self._succeeded = succeeded
         kinds, rewards, discounts, shown = to_numpy((*timestep[:3], shown))
         ended = np.flatnonzero(kinds == LAST)
         if not len(ended):
@@ -65,6 +67,10 @@ class JaxStepping:
                 self._hosts[i].success = success
         self._note_tasks(ended)
         return Stepped(kinds, rewards, discounts, to_numpy(timestep.observation), shown, successes)
+
+    def success_so_far(self, i: int) -> bool:
+        """See `OneByOne`."""
+        return self._succeeded is not None and bool(self._succeeded[i])
 
     def begin(self, which: np.ndarray, shown: Any) -> Any:
         """See `OneByOne`."""

@@ -33,6 +33,13 @@ class JaxToDmEnv(dm_env.Environment):
         return lambda: self.host.success
 
     @property
+    def success_so_far(self) -> Callable[[], bool]:
+        """`success_so_far()`: whether the running episode has reached its goal, where the environment knows."""
+        if not self.host.tells_success:
+            raise AttributeError(f"{self.host.environment.name} does not tell success")
+        return lambda: self.host.success_so_far
+
+    @property
     def goal(self) -> str:
         """The goal of the episode in words, where the environment has `goals` by the number of the task."""
         goals, task = getattr(self.host.environment, "goals", None), self.host.episode_task

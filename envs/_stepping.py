@@ -63,6 +63,11 @@ class OneByOne:
             kinds, rewards, discounts, _stack(led_to) if ended else observation, observation, successes
         )
 
+    def success_so_far(self, i: int) -> bool:
+        """Whether the running episode of a stream has reached its goal; False where its environment cannot say."""
+        fact = getattr(self._environments[i], "success_so_far", None)
+        return fact is not None and bool(fact())
+
     def begin(self, which: np.ndarray, shown: Any) -> Any:
         """Begins the next episode in some streams, whatever the environments' own are.
 

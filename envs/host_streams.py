@@ -85,6 +85,10 @@ class HostStreams:
         """One step everywhere. Who overrides it may pay otherwise, and end episodes: see `_begin`."""
         return self._stepping.step(actions)
 
+    def _success_so_far(self, i: int) -> bool:
+        """Whether the running episode of a stream has reached its goal; False where its environment cannot say."""
+        return self._stepping.success_so_far(i)
+
     def _begin(self, which: np.ndarray, shown: Any) -> Any:
         """Begins the next episode in some streams; what is shown `[N, …]`, with its first observations there."""
         return self._stepping.begin(which, shown)

@@ -7,8 +7,7 @@ import dm_env
 import numpy as np
 from dm_env import specs
 
-from ..envs import LAST, HostStreams
-from ..envs._stepping import Stepped
+from ..envs import LAST, HostStreams, Stepped
 from .goal_text import goal_of as _goal_of
 from .scoring import check_model, score
 
@@ -16,8 +15,8 @@ from .scoring import check_model, score
 class InlineReward(dm_env.Environment):
     """An environment whose rewards are a model's, and whose episodes end with the first hit.
 
-    Everything else (`mission`, …) is the environment's own. An episode that the label ends is truncated in truth:
-    its success is what the environment has said by then.
+    Everything else (`mission`, …) is the environment's own. An episode that the label ends is truncated in truth: its
+    success is what the environment says of it by then (`success_so_far()`), and False where it says nothing.
 
     Attributes:
       true_return: sum of the environment's own rewards in this episode.
@@ -43,7 +42,7 @@ class InlineReward(dm_env.Environment):
         _check_threshold(threshold)
         self._environment, self._model = environment, check_model(model)
         self._goal_of, self._threshold = goal_of, threshold
-        self._running = self._ended = False
+        self._running = self._ended = self._cut_success = False
         self.true_return = 0.0
 
     def __getattr__(self, name: str) -> Any:
@@ -64,6 +63,8 @@ class InlineReward(dm_env.Environment):
         self.true_return += float(timestep.reward)
         reward = float(score(self._model, timestep.observation["image"][None], [goal])[0])
         if reward >= self._threshold:
+            so_far = getattr(self._environment, "success_so_far", None)
+            self._cut_success = not self._ended and so_far is not None and bool(so_far())
             timestep = dm_env.termination(reward, timestep.observation)
         self._running = not timestep.last()
         return timestep._replace(reward=reward)
@@ -74,7 +75,7 @@ class InlineReward(dm_env.Environment):
         if fact is None:
             return self.true_return > 0
         # Before the environment's own end its fact is of an earlier episode.
-        return bool(self._ended and fact())
+        return bool(fact()) if self._ended else self._cut_success
 
     def observation_spec(self) -> Any:
         return self._environment.observation_spec()
@@ -122,9 +123,8 @@ class InlineStreams(HostStreams):
         self._true_returns = np.zeros(len(environments))
 
     def _advance(self, actions: np.ndarray) -> Stepped:
-        goals = [
-            self._goal_of(environment) for environment in self.environments
-        ]  # Before the step, of this episode.
+        # Before the step: they are of this episode.
+        goals = [self._goal_of(environment) for environment in self.environments]
         stepped = super()._advance(actions)
         rewards = score(self._model, stepped.led_to["image"], goals)
         hits = rewards >= self._threshold
@@ -133,8 +133,8 @@ class InlineStreams(HostStreams):
         for i in np.flatnonzero(cut | (stepped.kinds == LAST)).tolist():
             if getattr(self.environments[i], "success", None) is None:
                 successes[i] = bool(self._true_returns[i] > 0)
-            elif cut[i]:  # Before the environment's own end its fact is of an earlier episode.
-                successes[i] = False
+            elif cut[i]:
+                successes[i] = self._success_so_far(i)
             self._true_returns[i] = 0.0
         return Stepped(
             np.where(hits, np.int32(LAST), stepped.kinds),

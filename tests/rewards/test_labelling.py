@@ -453,7 +453,10 @@ def follow(streams: HostStreams, steps: int, actions: int) -> list:
     return [shown, streams.take_episodes()]
 
 
-def carrying(frames: np.ndarray, goals: Any) -> np.ndarray:
+ROOM: dict[str, Any] = {"family": "find", "size": 5, "objects": 3, "max_steps": 9}
+
+
+def drawn(frames: np.ndarray, goals: Any) -> np.ndarray:
     """1 for some frames and goals, as good as drawn."""
     return np.array([(int(f.sum()) + len(goal)) % 7 == 0 for f, goal in zip(frames, goals)], np.float32)
 
@@ -462,15 +465,13 @@ def carrying(frames: np.ndarray, goals: Any) -> np.ndarray:
     "make",
     [
         lambda seed: Corridor(),
-        # Those step together, and draw a goal for each episode.
-        lambda seed: make_hosted(
-            "rooms", seed, family="lift", size=5, objects=3, max_steps=9, task="sampled"
-        ),
+        # Those step together, draw a goal for each episode, and know at any time whether it was reached.
+        lambda seed: make_hosted("rooms", seed, task="sampled", reward="none", **ROOM),
     ],
 )
 def test_streams_that_are_paid_together_are_those_paid_one_by_one(make):
     """Time-steps, final observations and episodes with their successes: all the same, to the type."""
-    model = green if isinstance(make(0), Corridor) else carrying
+    model = green if isinstance(make(0), Corridor) else drawn
     one = HostStreams([InlineReward(make(seed), model) for seed in range(3)])
     calls = Counting(model)
     together = InlineStreams([make(seed) for seed in range(3)], calls)
@@ -481,6 +482,7 @@ def test_streams_that_are_paid_together_are_those_paid_one_by_one(make):
     )
     assert found[1] == expected[1] and len(found[1]) > 20 and len(calls.frames) == 180
     assert {step.discount[0] for step, _ in found[0]} == {0.0, 1.0}
+    assert {episode.success for episode in found[1]} == {True, False}
 
 
 def test_inline_streams_tell_success_by_the_true_return_where_nothing_else_does():
