@@ -1,7 +1,6 @@
 """Captions of MiniGrid frames, hard negatives, and which captions are true of which frames."""
 
 import dataclasses
-import itertools
 from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
@@ -94,29 +93,6 @@ def swap(caption: Caption, kind: str) -> Caption | None:
         if swapped.meaning != caption.meaning:
             return swapped
     return None
-
-
-def apart(
-    facts: Facts, rng: np.random.Generator, objects: Collection[Object] = OBJECTS, imperative: float = 0.25
-) -> Caption | None:
-    """A hard negative: that two things are side by side of which both are in view, apart from each other.
-
-    Args:
-      facts: of the frame.
-      rng: draws the two and the paraphrase.
-      objects: that may be named.
-      imperative: the probability that it is said as an instruction.
-
-    Returns:
-      A false caption; None where there are no such two.
-    """
-    allowed = set(objects)
-    things = [thing for thing in OBJECTS if thing in facts.visible and thing in allowed]
-    pairs = [pair for pair in itertools.combinations(things, 2) if pair not in facts.pairs]
-    if not pairs:
-        return None
-    pair = pairs[int(rng.integers(len(pairs)))]
-    return _phrased((Literal("next_to", _either_order(pair, rng)),), rng, imperative)
 
 
 def truth_matrix(captions: Sequence[Caption], facts: Sequence[Facts] | FactArrays) -> np.ndarray:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..envs.captions import Caption, apart, captions, swap, truth_matrix
+from ..envs.captions import Caption, captions, swap, truth_matrix
 from ..envs.facts import NUM_OBJECTS, OBJECTS, FactArrays, Facts, Object, neighbours, to_facts
 from ..envs.goals import split_goals
 from .clip_training import CaptionedBatch
@@ -31,7 +31,6 @@ class CaptionConfig:
       beside: share of the captions that say what lies beside what; the other topics share the rest.
       complete: share of the captions that join two or three facts.
       swaps: hard negatives of a batch, as a share of its images.
-      apart: share of the images that bring another one: that two things lie side by side which are in view, apart.
       imperative: share of the statements that are said as an instruction, where they can be.
       seed: of the split, the episodes and the captions.
     """
@@ -44,12 +43,11 @@ class CaptionConfig:
     beside: float = 0.4
     complete: float = 0.25
     swaps: float = 1.0
-    apart: float = 0.0
     imperative: float = 0.25
     seed: int = 0
 
     def __post_init__(self):
-        for name in ("apart", "beside", "complete", "imperative"):
+        for name in ("beside", "complete", "imperative"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a share, in 0 to 1; got {getattr(self, name)}")
         if not 0 <= self.swaps <= 2:
@@ -87,7 +85,7 @@ class CaptionedFrames:
         """The batch of an update; the same for the same number."""
         rng = np.random.default_rng([self._config.seed, step])
         rows, said, seen = self._draw(rng)
-        said += self._negatives(said, seen, rng) + self._apart(seen, rng)
+        said += self._negatives(said, seen, rng)
         facts = FactArrays(*(part[rows] for part in self._frames.facts))
         pictures = render_frames(self._frames.symbols[rows])
         return CaptionedBatch(pictures, [caption.text for caption in said], truth_matrix(said, facts))
@@ -107,16 +105,6 @@ class CaptionedFrames:
                 if negative is not None and not negative.is_true(seen[i]):
                     (of_pairs if pairs else others).append(negative)
         return (of_pairs + others)[: round(self._config.swaps * self._batch)]
-
-    def _apart(self, seen: list[Facts], rng: np.random.Generator) -> list[Caption]:
-        """What an agent that seeks *Place* comes upon, and random walks seldom show beside the words for it."""
-        if self._config.apart == 0:  # Then nothing is drawn, and batches are those of before there was this.
-            return []
-        found: list[Caption] = []
-        for i in rng.permutation(len(seen))[: round(self._config.apart * self._batch)]:
-            caption = apart(seen[i], rng, self._objects, self._config.imperative)
-            found += [] if caption is None else [caption]
-        return found
 
     def _draw(self, rng: np.random.Generator) -> tuple[np.ndarray, list[Caption], list[Facts]]:
         """Frames of which something may be said, what is said of each, and what is true of each."""

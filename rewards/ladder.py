@@ -107,9 +107,8 @@ def model_card(
 
 
 def _check(path: pathlib.Path, captions: dict[str, Any]) -> None:
-    # Of models of before there were these settings.
-    earlier = {"world": "rooms", "apart": 0.0}
-    if path.exists() and (before := earlier | json.loads(path.read_text())) != earlier | captions:
+    # Before there were worlds there were rooms.
+    if path.exists() and (before := {"world": "rooms"} | json.loads(path.read_text())) != captions:
         changed = [name for name, value in captions.items() if before.get(name) != value]
         raise ValueError(
             f"{path.parent} holds a model trained on other captions ({', '.join(changed)}); choose another directory"

@@ -1,13 +1,11 @@
 """Frames of rooms, what is said of them, and how models of them are judged."""
 
-import dataclasses
 import importlib.util
 import json
 
 import numpy as np
 import pytest
-from limbeck.envs.captions import apart
-from limbeck.envs.facts import OBJECTS, FactArrays, Facts, to_facts
+from limbeck.envs.facts import OBJECTS, FactArrays, to_facts
 from limbeck.envs.goals import Goal, is_true, parse_goal, split_goals
 from limbeck.rewards.caption_data import CaptionConfig, CaptionedFrames, walked_frames
 from limbeck.rewards.card import load_card
@@ -114,40 +112,6 @@ def test_batches(walked) -> None:
     assert 0.3 < len(beside) / len(texts) < 0.6  # 0.4, and some of what is said about anything.
     about_hands = [text for text in texts if "pick up" in text or "in hand" in text or "holding a" in text]
     assert len(about_hands) > 0.18 * len(texts)
-
-
-def test_negatives_about_things_that_lie_apart(walked) -> None:
-    """Each names two things that some image shows, and is false of it; without them batches are as before."""
-    plain = CaptionedFrames(walked, CAPTIONS, 64)
-    config = dataclasses.replace(CAPTIONS, apart=0.5)
-    data = CaptionedFrames(walked, config, 64)
-    _, held_out = split_goals(CAPTIONS.seed, CAPTIONS.held_out)
-    added = 0
-    for step in range(10):
-        batch, before = data(step), plain(step)
-        count = len(before.texts)
-        assert batch.texts[:count] == before.texts and (batch.frames == before.frames).all()
-        assert 0 < len(batch.texts) - count <= 32
-        for text, truth in zip(batch.texts[count:], batch.truth[count:]):
-            named = [f"{color} {kind}" for color, kind in OBJECTS if f"{color} {kind}" in text]
-            assert len(named) == 2 and not truth.all(), text
-            assert not {tuple(name.split()) for name in named} & held_out
-            added += 1
-    assert added > 100
-    facts = Facts(
-        ("red", "ball"), None, frozenset({(OBJECTS[0], OBJECTS[4])}), frozenset({OBJECTS[0], OBJECTS[4]})
-    )
-    rng = np.random.default_rng(0)
-    assert apart(facts, rng) is None  # The two that are seen lie side by side.
-    facts = facts._replace(visible=facts.visible | {("red", "ball")})
-    found = [apart(facts, rng) for _ in range(30)]
-    assert all(caption is not None and not caption.is_true(facts) for caption in found)
-    # What is carried is beside nothing.
-    assert {thing for caption in found if caption for literal in caption.literals for thing in literal.objects} == {
-        OBJECTS[0], OBJECTS[4], ("red", "ball")
-    }  # fmt: skip
-    with pytest.raises(ValueError, match="apart is a share"):
-        dataclasses.replace(CAPTIONS, apart=1.5)
 
 
 class Truthful:
