@@ -127,7 +127,7 @@ class BeepingBox(ByValue):
         world = move(old, action)
         moved = (world.position != old.position).any()
         opened = (world.grid != old.grid).any()
-        found = opened & ~_stands(world, state.beeping)
+        found = _stands(old, state.beeping) & ~_stands(world, state.beeping)
         state = BeepingBoxState(world, state.beeping, state.reached | found, state.time + 1)
         events = {
             "step": moved,

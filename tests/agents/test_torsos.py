@@ -34,7 +34,7 @@ def draw(spec, leading=(), seed=0):
             return rng.random(shape) < 0.5
         if spec[name].dtype == np.float32:
             return rng.normal(size=shape).astype(np.float32)
-        return rng.integers(0, spec[name].maximum + 1, shape).astype(spec[name].dtype)
+        return rng.integers(0, int(np.max(spec[name].maximum)) + 1, shape).astype(spec[name].dtype)
 
     return {name: one(name) for name in spec}
 

@@ -236,6 +236,10 @@ def test_what_pays_and_what_ends_an_episode(begun):
         marked = np.array(ROOM.markov_observation(after)["symbols"])[7:, :8, 2] == 1
         marked &= np.array(ROOM.markov_observation(after)["symbols"])[7:, :8, 0] == OBJECT_TO_IDX["box"]
         assert np.argwhere(marked).tolist() == ([] if success else [list(beeping)])
+    # Who steps on beyond the end is paid for the beeping box once.
+    found, _ = step(jax.random.key(0), jnp.int32(0), facing(state, beeping), jnp.int32(OPEN))
+    _, timestep = step(jax.random.key(0), jnp.int32(0), facing(one(found, ...), silent), jnp.int32(OPEN))
+    assert float(timestep.reward) == 0 and int(timestep.step_type) == 2
 
 
 def test_who_knows_wins_always_and_who_only_sees_by_chance(begun, step):

@@ -111,7 +111,7 @@ def test_the_horizon_truncates_and_the_goal_terminates(lockstep):
     assert (timestep.step_type[:, 39] == LAST).all()
     assert (timestep.discount[:, 39] == ~ended[:, 39]).all()
     assert (timestep.step_type[:, :39] == LAST).tolist() == ended[:, :39].tolist()
-    np.testing.assert_allclose(timestep.reward[ended], 1 - 0.9 * state.time[ended] / 40, rtol=1e-6)
+    np.testing.assert_allclose(timestep.reward[ended], 1 - 0.9 * state.time[ended] / 40, atol=1e-6)
     assert (timestep.reward[~ended] == 0).all()
 
 
