@@ -11,20 +11,20 @@ HORIZON = 12
 
 
 class Meadow(dm_env.Environment):
-    """Action 1 makes it greener; after four of them the picture is green. It pays, and ends, after `HORIZON` steps.
+    """Action 1 makes it greener; after `needs` of them the picture is green. It pays, and ends, after `HORIZON` steps.
 
     The picture's first pixel shows the number of the step, of all since the start.
     """
 
-    def __init__(self, seed: int = 0, pause_s: float = 0.0, pays: float = 1.0):
+    def __init__(self, seed: int = 0, pause_s: float = 0.0, pays: float = 1.0, needs: int = 4):
         del seed
-        self._ticks, self._pause_s, self._pays = 0, pause_s, pays
+        self._ticks, self._pause_s, self._pays, self._needs = 0, pause_s, pays, needs
 
     def goal(self) -> str:
         return "a green meadow"
 
     def success(self) -> bool:
-        return self._green >= 4
+        return self._green >= self._needs
 
     def reset(self):
         self._age = self._green = 0
@@ -48,7 +48,7 @@ class Meadow(dm_env.Environment):
 
     def _see(self):
         image = np.zeros((8, 8, 3), np.uint8)
-        image[:, : 2 * min(self._green, 4), 1] = 255
+        image[:, : 8 * min(self._green, self._needs) // self._needs, 1] = 255
         image[0, 0, 0], image[0, 0, 2] = self._ticks % 256, self._ticks // 256 % 256
         return {"image": image}
 
