@@ -49,7 +49,7 @@ def main() -> None:
     write(arguments.json, result)
 
 
-def _first_hits(model: Any, levels: np.ndarray, plays: Plays) -> "collections.Counter[str]":
+def _first_hits(model: Any, levels: np.ndarray, plays: Plays) -> collections.Counter[str]:
     """What the first frame that is paid shows, over episodes."""
     domain = domain_of(FAMILY)
     episodes, steps = plays.symbols.shape[:2]
